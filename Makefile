@@ -1,0 +1,55 @@
+## make demo   installs ARRA-Med into .venv and opens the app     make demo PORT=8000 HOST=0.0.0.0
+## make test   everything CI runs                                 make test PYTEST="-k canonical"
+## make lint   the checks without the tests                       make mini  rebuilds the bundled models
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 7860
+PIP_OPTIONS ?=
+PYTEST ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint mini clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/arra-med app --host $(HOST) --port $(PORT)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+mini: $(VENV)/.installed-test
+	@test -d "$(ARRA_MED_DATA)" || { echo "make mini: set ARRA_MED_DATA to the folder of the data (see README)"; exit 2; }
+	@echo "make mini: not written yet"; exit 2
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find arra_med apps tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was installed from, so a second run has nothing to do.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "make: ARRA-Med needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "make: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing ARRA-Med into $(VENV): about two minutes and 2 GB the first time."
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(INSTALL) --editable '.[test]'
+	@touch $@
