@@ -1,0 +1,1 @@
+"""Generation: a report becomes image tokens, pictures and files with provenance."""

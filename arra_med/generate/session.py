@@ -1,0 +1,235 @@
+"""From a report to pictures: prompt, decoding in bounded batches, partial pictures while the tokens arrive."""
+
+import contextlib
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from arra_med.errors import GenerationError
+from arra_med.generate.cautions import label_cautions
+from arra_med.generate.decoding import stream_image_tokens
+from arra_med.generate.request import GenerationRequest, request_from_settings
+from arra_med.generate.sampling import SamplingRules
+from arra_med.imaging.view import to_uint8
+from arra_med.records.report import Prompt, report_prompt
+from arra_med.runs import versions
+
+if TYPE_CHECKING:
+    from arra_med.models.bundle import ModelBundle
+
+__all__ = [
+    "GenerationRequest",
+    "GenerationResult",
+    "GenerationUpdate",
+    "ReportToImage",
+    "SamplingRules",
+    "request_from_settings",
+]
+
+SYNTHETIC_NOTICE = "Synthetic image made by a machine-learning model. Research use only, not for clinical use."
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""IPTC NewsCode of media made by a trained model, the machine-readable mark that is in wide use."""
+
+_MID_GREY = 128
+_PREVIEW_PAUSE = 4  # a partial picture waits for this many times what the last one cost: a fifth of the time at most
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """Finished images.
+
+    Attributes:
+        images: uint8 (n, H, W) grayscale or (n, H, W, 3) RGB.
+        codes: int64 (n, h, w).
+        prompt: What the model read, and what the user should be told.
+        request: What was asked for.
+        provenance: What made the images, common to all of them; holds no report text.
+    """
+
+    images: np.ndarray
+    codes: torch.Tensor
+    prompt: Prompt
+    request: GenerationRequest
+    provenance: dict[str, Any]
+
+    def seed(self, index: int) -> int:
+        """Returns the seed of an image."""
+        return self.request.seed + index
+
+
+@dataclass(frozen=True)
+class GenerationUpdate:
+    """State of a request in progress.
+
+    Attributes:
+        progress: Share of the image tokens made, 0 to 1.
+        images: Like the result's; what is not there yet is mid-grey.
+        prompt: What the model reads.
+        done: Whether `result` is there.
+        result: The finished images, in the last update.
+    """
+
+    progress: float
+    images: np.ndarray
+    prompt: Prompt
+    done: bool = False
+    result: GenerationResult | None = None
+
+
+class ReportToImage:
+    """Makes images from reports with one opened bundle.
+
+    Args:
+        bundle: The model.
+        max_batch_images: Images decoded together; bounds the memory, changes no image.
+    """
+
+    def __init__(self, bundle: "ModelBundle", max_batch_images: int = 8) -> None:
+        if max_batch_images < 1:
+            raise GenerationError(f"max_batch_images is {max_batch_images}, it must be at least 1")
+        self.bundle = bundle
+        self._max_batch_images = max_batch_images
+
+    def prompt(self, request: GenerationRequest) -> Prompt:
+        """Returns what the model will read; its notices hold every caution for the user.
+
+        Raises:
+            GenerationError: If the bundle makes images of another modality.
+            ReportError: If the report holds nothing that can become a prompt.
+        """
+        info, layout = self.bundle.info, self.bundle.layout
+        if request.modality != info.modality:
+            raise GenerationError(
+                f"{request.modality} images were asked for, the bundle {info.name} makes {info.modality} images: "
+                "choose the other modality or another bundle"
+            )
+        prompt = report_prompt(
+            request.report,
+            modality=request.modality,
+            view=request.view,
+            age_group=request.age_group,
+            laterality=request.laterality,
+            count_tokens=lambda text: len(self._text_ids(text)),
+            max_tokens=layout.max_text_tokens,
+        )
+        cautions = label_cautions(prompt.text, request.modality, info.label_counts)
+        return dataclasses.replace(prompt, notices=(*prompt.notices, *cautions))
+
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        """Makes the images without partial pictures.
+
+        Raises:
+            GenerationError: If the request does not fit the bundle, or the model is damaged.
+            ReportError: If the report holds nothing that can become a prompt.
+        """
+        for update in self.stream(request, partial_images=False):
+            if update.result is not None:
+                return update.result
+        raise AssertionError("a stream ends with a result")
+
+    def stream(self, request: GenerationRequest, partial_images: bool = True) -> Iterator[GenerationUpdate]:
+        """Makes the images, with an update at the start, after each grid row and at the end.
+
+        Closing the iterator ends the work.
+
+        Args:
+            request: What to make.
+            partial_images: Show what is there already. Partial pictures are skipped where they would take more than a
+                fifth of the time.
+
+        Raises:
+            GenerationError: If the request does not fit the bundle, or the model is damaged.
+            ReportError: If the report holds nothing that can become a prompt.
+        """
+        prompt = self.prompt(request)
+        prompt_ids = self.bundle.layout.prompt_ids(self._text_ids(prompt.text))
+        num_rows = self.bundle.layout.grid[0]
+        seeds = [request.seed + index for index in range(request.num_images)]
+        size_px, channels = self.bundle.spec.size_px, self.bundle.spec.channels
+        shape = (request.num_images, size_px, size_px) + ((channels,) if channels > 1 else ())
+        images = np.full(shape, _MID_GREY, dtype=np.uint8)
+        batches: list[torch.Tensor] = []
+        yield GenerationUpdate(0.0, images.copy(), prompt)
+        for first in range(0, len(seeds), self._max_batch_images):
+            batch_seeds = seeds[first : first + self._max_batch_images]
+            batch = slice(first, first + len(batch_seeds))
+            prompts = [prompt_ids] * len(batch_seeds)
+            rows = stream_image_tokens(self.bundle.model, self.bundle.layout, prompts, request.rules, batch_seeds)
+            next_preview = 0.0
+            with contextlib.closing(rows):
+                for row, codes in enumerate(rows, start=1):
+                    if row == num_rows:
+                        batches.append(codes)
+                        images[batch] = self._pictures(codes)
+                    elif partial_images and time.monotonic() >= next_preview:
+                        began = time.monotonic()
+                        images[batch] = self._partial_pictures(codes)
+                        ended = time.monotonic()
+                        next_preview = ended + _PREVIEW_PAUSE * (ended - began)
+                    made = first + len(batch_seeds) * row / num_rows
+                    yield GenerationUpdate(made / len(seeds), images.copy(), prompt)
+        result = GenerationResult(images, torch.cat(batches), prompt, request, self._provenance(request, prompt))
+        yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
+
+    def _text_ids(self, text: str) -> list[int]:
+        return self.bundle.layout.text_ids(self.bundle.text_tokenizer, text)
+
+    def _decode(self, codes: torch.Tensor) -> np.ndarray:
+        """Codes (B, h, w) -> float32 (B, H, W, C) in [0, 1]; one image at a time, so that no batch changes a pixel."""
+        device = self.bundle.model.device
+        decoded = [self.bundle.image_tokenizer.decode(image[None].to(device))[0] for image in codes]
+        return torch.stack(decoded).permute(0, 2, 3, 1).float().cpu().numpy()
+
+    def _pictures(self, codes: torch.Tensor) -> np.ndarray:
+        """Codes of whole images (B, h, w) -> uint8 (B, H, W) or (B, H, W, 3)."""
+        return _squeeze_gray(to_uint8(self._decode(codes)))
+
+    def _partial_pictures(self, codes: torch.Tensor) -> np.ndarray:
+        """Codes so far (B, r, w) -> uint8 pictures whose missing part is mid-grey, below a soft edge of one grid row.
+
+        The last row is repeated before decoding, so that the decoder finds plausible surroundings.
+        """
+        (num_rows, _), num_made = self.bundle.layout.grid, codes.shape[1]
+        filled = torch.cat([codes, codes[:, -1:].expand(-1, num_rows - num_made, -1)], dim=1)
+        pictures = self._decode(filled)
+        row_px = pictures.shape[1] // num_rows
+        depth = (np.arange(pictures.shape[1]) - num_made * row_px + 1) / row_px
+        weight = (1 - depth).clip(0, 1)[None, :, None, None]
+        grey = _MID_GREY / 255
+        return _squeeze_gray(to_uint8(grey + weight * (pictures - grey)))
+
+    def _provenance(self, request: GenerationRequest, prompt: Prompt) -> dict[str, Any]:
+        info = self.bundle.info
+        return {
+            "notice": SYNTHETIC_NOTICE,
+            "synthetic": True,
+            "digital_source_type": DIGITAL_SOURCE_TYPE,
+            "bundle": {
+                "name": info.name,
+                "variant": info.variant,
+                "sha256": self.bundle.fingerprint,
+                "licence_class": info.licence_class,
+                "sources": list(info.sources),
+            },
+            "modality": request.modality,
+            "view": prompt.view,
+            "age_group": prompt.age_group,
+            "laterality": prompt.laterality,
+            "report_sha256": hashlib.sha256(request.report.encode()).hexdigest(),
+            "prompt_sha256": hashlib.sha256(prompt.text.encode()).hexdigest(),
+            "report_section": prompt.section,
+            "rules": request.rules.model_dump(mode="json"),
+            "device": str(self.bundle.model.device.type),
+            "dtype": str(self.bundle.model.dtype).removeprefix("torch."),
+            "versions": versions(),
+        }
+
+
+def _squeeze_gray(pictures: np.ndarray) -> np.ndarray:
+    return pictures[..., 0] if pictures.shape[-1] == 1 else pictures
