@@ -1,0 +1,1 @@
+"""Image tokenizers, the image vocabulary and the layout of a sequence."""
