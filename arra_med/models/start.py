@@ -1,0 +1,133 @@
+"""What a training starts from: random weights, a text-only language model, or a bundle that already makes images."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from arra_med.config import StrictModel
+from arra_med.errors import BundleError
+from arra_med.models.bundle import ModelBundle
+from arra_med.models.presets import PRESETS, PresetName, random_llama, train_text_tokenizer
+from arra_med.models.vocabulary_extension import add_image_vocabulary
+from arra_med.tokens.layout import SequenceLayout
+
+
+class RandomStart(StrictModel):
+    """Random weights of a preset size and a compact BPE learned from the training wordings (`arra-base`)."""
+
+    kind: Literal["random"] = "random"
+    preset: PresetName = "mini-12m"
+    text_vocab_size: int = 2048
+    seed: int = 0
+
+
+class PretrainedStart(StrictModel):
+    """A text-only causal LM of `transformers` (`arra`).
+
+    Attributes:
+        model: Hub id or local folder.
+        gguf_file: Name of a GGUF file in it, to be dequantised to float32.
+        seed: Of the new rows.
+    """
+
+    kind: Literal["pretrained"] = "pretrained"
+    model: str
+    gguf_file: str | None = None
+    seed: int = 0
+
+
+class BundleStart(StrictModel):
+    """A bundle that already generates images; its image head is kept as it is (`arra-adapt`)."""
+
+    kind: Literal["bundle"] = "bundle"
+    path: Path
+
+
+StartConfig = Annotated[RandomStart | PretrainedStart | BundleStart, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A float32 model on the CPU with an image vocabulary, its text tokenizer and layout."""
+
+    model: Any
+    text_tokenizer: Any
+    layout: SequenceLayout
+
+
+def build_start(
+    config: RandomStart | PretrainedStart | BundleStart,
+    *,
+    grid: tuple[int, int],
+    codebook_size: int,
+    max_text_tokens: int,
+    sentences: Iterable[str],
+    rep: bool = False,
+) -> Start:
+    """Builds the model that a training starts from.
+
+    Args:
+        config: Which start.
+        grid: Rows and columns of image tokens.
+        codebook_size: Codes of the image tokenizer.
+        max_text_tokens: Longest prompt.
+        sentences: Text for the compact BPE of a random start.
+        rep: Whether the sequence holds the `<REP>` token.
+
+    Raises:
+        BundleError: If a model cannot be opened, or a bundle has another grid, codebook or layout.
+    """
+    if isinstance(config, BundleStart):
+        return _from_bundle(config, grid, codebook_size, rep)
+    if isinstance(config, RandomStart):
+        text_tokenizer = train_text_tokenizer(sentences, config.text_vocab_size)
+        num_positions = -(-(max_text_tokens + grid[0] * grid[1] + 4) // 64) * 64
+        model = random_llama(PRESETS[config.preset], len(text_tokenizer), num_positions, config.seed)
+        spread = 1.0
+    else:
+        model, text_tokenizer = _pretrained(config)
+        spread = 0.1
+    vocabulary = add_image_vocabulary(model, text_tokenizer, codebook_size, rep=rep, spread=spread, seed=config.seed)
+    layout = SequenceLayout(vocabulary=vocabulary, grid=grid, max_text_tokens=max_text_tokens)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None and layout.max_tokens > limit:
+        raise BundleError(
+            f"a sequence has up to {layout.max_tokens} tokens, the model holds {limit}: lower max_text_tokens or use a "
+            "tokenizer with fewer image tokens"
+        )
+    return Start(model, text_tokenizer, layout)
+
+
+def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = {"gguf_file": config.gguf_file} if config.gguf_file else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, **gguf)
+        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32, **gguf)
+    except ImportError:
+        raise BundleError(f"{config.model}: reading a GGUF file needs the package gguf: pip install gguf") from None
+    except (OSError, ValueError):
+        raise BundleError(
+            f"language model {config.model} is not a local folder with a causal LM and not in the hub's cache, and the "
+            "hub cannot be reached: give start.model the folder of a downloaded model"
+        ) from None
+    return model, tokenizer
+
+
+def _from_bundle(config: BundleStart, grid: tuple[int, int], codebook_size: int, rep: bool) -> Start:
+    bundle = ModelBundle.load(config.path)
+    vocabulary = bundle.layout.vocabulary
+    if (bundle.layout.grid, vocabulary.codebook_size) != (grid, codebook_size):
+        raise BundleError(
+            f"{config.path}: makes {bundle.layout.grid} tokens of {vocabulary.codebook_size} codes, the corpus holds "
+            f"{grid} of {codebook_size}: tokenize the studies with this bundle's image_tokenizer"
+        )
+    if rep != (vocabulary.rep_id is not None):
+        raise BundleError(f"{config.path}: its layout and alignment.target differ on the <REP> token; set target: hybnext")
+    bundle.model.config.use_cache = False
+    return Start(bundle.model.train().requires_grad_(True), bundle.text_tokenizer, bundle.layout)
