@@ -1,0 +1,1 @@
+"""Losses and trainers: fine-tuning, ARRA, and the image tokenizer."""

@@ -1,0 +1,248 @@
+"""`arra-med train`: corpus (and teacher features) -> model bundle, as direct fine-tuning or as ARRA."""
+
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from transformers import TrainingArguments
+
+from arra_med.config import Device, StrictModel, dump_config, resolve_device
+from arra_med.corpus.collator import Collator
+from arra_med.corpus.dataset import TrainingDataset
+from arra_med.corpus.features import TeacherFeatures, read_features
+from arra_med.corpus.tokenize import Corpus, folder_sha256
+from arra_med.errors import CorpusError
+from arra_med.models.bundle import BundleInfo, ModelBundle
+from arra_med.models.card import model_card
+from arra_med.models.start import RandomStart, Start, StartConfig, build_start
+from arra_med.records.wording import bank_sentences
+from arra_med.runs import sha256_json, versions, write_json
+from arra_med.tokens.protocol import load_image_tokenizer
+from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.samples import SampleGrid, SampleGridConfig
+from arra_med.training.task import TrainingTask
+from arra_med.training.trainer import TaskTrainer, last_complete_checkpoint
+
+
+class TrainConfig(StrictModel):
+    """Settings of one training; the baseline and ARRA differ by `alignment` alone.
+
+    Attributes:
+        name: Of the bundle.
+        corpus: Folder of the corpus.
+        image_tokenizer: Folder of the image tokenizer that made it.
+        start: What to start from.
+        alignment: ARRA's block; absent for direct fine-tuning.
+        max_text_tokens: Longest prompt.
+        prompt_dropout: Share of sequences without prompt, which trains the unconditional branch of guidance.
+        z_loss_weight: Weight of the z-loss, in the baseline and in ARRA alike.
+        steps: Optimiser steps.
+        batch_size: Sequences a step and process.
+        accumulation: Batches for each optimiser step.
+        learning_rate: Peak rate of AdamW.
+        schedule: After warm-up: constant, or a cosine to zero.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: Of matrices; vectors have none.
+        betas: Of AdamW.
+        max_norm: Largest gradient norm, of the language model and of the projector each.
+        gradient_checkpointing: Recompute blocks in the backward pass, to save memory.
+        seed: Of order, wordings, augmented views and prompt dropout.
+        log_every: Steps between lines of the log.
+        evaluate_every: Steps between held-out losses.
+        checkpoint_every: Steps between checkpoints; the newest two are kept.
+        samples: Prompts whose images are drawn at each checkpoint, or `null`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        bf16: Autocast to bfloat16; weights and optimiser stay float32.
+    """
+
+    name: str
+    corpus: Path
+    image_tokenizer: Path
+    start: StartConfig = RandomStart()
+    alignment: AlignmentConfig | None = None
+    max_text_tokens: int = Field(default=64, gt=0)
+    prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
+    z_loss_weight: float = Field(default=1e-5, ge=0)
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    accumulation: int = Field(default=1, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    max_norm: float = Field(default=4.0, gt=0)
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    log_every: int = Field(default=20, gt=0)
+    evaluate_every: int = Field(default=200, gt=0)
+    checkpoint_every: int = Field(default=200, gt=0)
+    samples: SampleGridConfig | None = None
+    device: Device = "auto"
+    bf16: bool = True
+
+
+def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
+    """Trains a bundle.
+
+    Args:
+        config: The settings; saved to `out/config.yaml` before the first step.
+        out: Receives `bundle/`, `log.json`, checkpoints, TensorBoard logs and sample grids.
+        resume: Go on from the newest complete checkpoint in `out`.
+
+    Returns:
+        Folder of the bundle.
+
+    Raises:
+        CorpusError: If corpus, tokenizer and features do not belong together.
+        BundleError: If the start cannot be opened or does not fit.
+        TrainingError: If the loss is not finite; the last complete checkpoint is kept.
+    """
+    corpus = Corpus.open(config.corpus)
+    if folder_sha256(config.image_tokenizer) != corpus.info.tokenizer_sha256:
+        raise CorpusError(
+            f"{config.image_tokenizer}: is not the tokenizer that made {config.corpus}; tokenize the studies with it"
+        )
+    image_tokenizer = load_image_tokenizer(config.image_tokenizer)
+    teacher = read_features(config.alignment.teacher_features) if config.alignment else None
+    start = build_start(
+        config.start,
+        grid=corpus.grid,
+        codebook_size=corpus.info.codebook_size,
+        max_text_tokens=config.max_text_tokens,
+        sentences=_training_sentences(corpus),
+        rep=config.alignment is not None and config.alignment.target == "rep",
+    )
+    dump_config(config, out / "config.yaml")
+    trainer = _trainer(config, out, corpus, start, teacher)
+    if config.samples is not None:
+        trainer.add_callback(SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples"))
+    checkpoint = last_complete_checkpoint(out / "checkpoints") if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    held_out = trainer.evaluate()
+    write_json(out / "log.json", trainer.state.log_history)
+    info = _bundle_info(config, corpus, start, teacher, held_out, trainer)
+    ModelBundle.save(
+        out / "bundle",
+        model=trainer.model.language_model,
+        text_tokenizer=start.text_tokenizer,
+        image_tokenizer=image_tokenizer,
+        info=info,
+        card=model_card(info),
+    )
+    return out / "bundle"
+
+
+def _trainer(
+    config: TrainConfig, out: Path, corpus: Corpus, start: Start, teacher: TeacherFeatures | None
+) -> TaskTrainer:
+    if config.gradient_checkpointing:
+        start.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    feature = config.alignment.feature if config.alignment else None
+    task = TrainingTask(
+        start.model,
+        start.layout,
+        z_loss_weight=config.z_loss_weight,
+        alignment=config.alignment,
+        teacher_width=teacher.width(feature) if teacher and feature else 0,
+    )
+    shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
+    training = TrainingDataset(
+        corpus,
+        "train",
+        prompt_dropout=config.prompt_dropout,
+        teacher_features=teacher,
+        feature=feature,
+        **shared,
+    )
+    held_out = TrainingDataset(corpus, "validation", evaluation=True, **shared)
+    return TaskTrainer(
+        max_norm=config.max_norm,
+        model=task,
+        args=_arguments(config, out),
+        train_dataset=training,
+        eval_dataset=held_out,
+        data_collator=Collator(start.layout),
+    )
+
+
+def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
+    device = resolve_device(config.device)
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine" if config.schedule == "cosine" else "constant_with_warmup",
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.betas[0],
+        adam_beta2=config.betas[1],
+        max_grad_norm=0.0,  # the trainer clips the language model and the projector apart
+        bf16=config.bf16,
+        use_cpu=device == "cpu",
+        seed=config.seed,
+        data_seed=config.seed,
+        logging_steps=config.log_every,
+        eval_strategy="steps",
+        eval_steps=config.evaluate_every,
+        save_strategy="steps",
+        save_steps=config.checkpoint_every,
+        save_total_limit=2,
+        report_to=["tensorboard"],
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        label_names=["labels"],
+    )
+
+
+def _training_sentences(corpus: Corpus) -> list[str]:
+    """Text for a compact BPE: the bank, and the reports of the training split (their words, not their authors)."""
+    reports = [record.report for record in corpus.records if record.split == "train"]
+    return bank_sentences(corpus.info.spec.modality) + reports
+
+
+def _bundle_info(
+    config: TrainConfig,
+    corpus: Corpus,
+    start: Start,
+    teacher: TeacherFeatures | None,
+    held_out: dict[str, float],
+    trainer: TaskTrainer,
+) -> BundleInfo:
+    sequences = config.steps * config.batch_size * config.accumulation * trainer.args.world_size
+    # the settings without the folders: where files lay says nothing and may name a hospital's share
+    settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
+    if settings["alignment"] is not None:
+        settings["alignment"].pop("teacher_features")
+    training = {
+        "settings": settings,
+        "settings_sha256": sha256_json(settings),
+        "steps": trainer.state.global_step,
+        "sequences": sequences,
+        "num_training_images": corpus.info.split_counts.get("train", 0),
+        "parameters": sum(p.numel() for p in start.model.parameters()),
+        "study_set_sha256": corpus.info.study_set_sha256,
+        "tokenizer_sha256": corpus.info.tokenizer_sha256,
+        "views_per_image": corpus.info.num_views,
+        "teacher": {"name": teacher.info.name, "sha256": teacher.info.encoder_sha256} if teacher else None,
+        "held_out": held_out,
+        "device": f"{trainer.args.device} ({platform.machine()})",
+        "torch_threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    return BundleInfo(
+        name=config.name,
+        variant="arra" if config.alignment else "finetuned",
+        layout=start.layout,
+        canonical_view=corpus.info.spec,
+        licence_class=corpus.info.licence_class,
+        sources=corpus.info.sources,
+        attributions=corpus.info.attributions,
+        label_counts=corpus.info.label_counts.get("train", {}),
+        training=training,
+    )
