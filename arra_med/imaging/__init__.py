@@ -1,0 +1,1 @@
+"""Pixels in, the one canonical view out."""
