@@ -1,0 +1,65 @@
+"""Batches: sequences of different lengths padded on the right, with labels on the image alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from arra_med.corpus.dataset import Example
+from arra_med.errors import CorpusError
+from arra_med.tokens.layout import SequenceLayout
+
+IGNORED_LABEL = -100  # what transformers' and torch's cross entropy leave out
+
+
+class Collator:
+    """Puts examples into one batch.
+
+    Args:
+        layout: Layout of the sequences.
+    """
+
+    def __init__(self, layout: SequenceLayout) -> None:
+        self.layout = layout
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Pads B examples to the longest one, T tokens.
+
+        Returns:
+            input_ids: int64 (B, T), padded on the right.
+            attention_mask: int64 (B, T), 1 at every token that is no padding.
+            labels: int64 (B, T), the image tokens and the `eoi` after them at their own positions (the model shifts
+                them); `IGNORED_LABEL` elsewhere.
+            image_start: int64 (B,), position of the first image token of each row.
+            keys: `image_id#k` of each row.
+            teacher_features: float32 (B, D) or (B, N, D); only where the examples have them.
+
+        Raises:
+            CorpusError: If some examples have teacher features and some have not.
+        """
+        longest = max(len(example["input_ids"]) for example in examples)
+        shape = (len(examples), longest)
+        input_ids = torch.full(shape, self.layout.vocabulary.pad_id, dtype=torch.int64)
+        attention_mask = torch.zeros(shape, dtype=torch.int64)
+        labels = torch.full(shape, IGNORED_LABEL, dtype=torch.int64)
+        for row, example in enumerate(examples):
+            ids = torch.tensor(example["input_ids"], dtype=torch.int64)
+            start, stop = example["image_span"]
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+            labels[row, start : stop + 1] = ids[start : stop + 1]  # eoi is the one after the image
+        batch: dict[str, Any] = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": labels,
+            "image_start": torch.tensor([example["image_span"][0] for example in examples], dtype=torch.int64),
+            "keys": [example["key"] for example in examples],
+        }
+        features = [example["teacher_features"] for example in examples]
+        there = [feature for feature in features if feature is not None]
+        if there and len(there) != len(features):
+            missing = next(example["key"] for example in examples if example["teacher_features"] is None)
+            raise CorpusError(f"{missing}: has no teacher features, other examples of the batch have; extract them all")
+        if there:
+            batch["teacher_features"] = torch.stack(there)
+        return batch

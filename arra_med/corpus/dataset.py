@@ -1,0 +1,169 @@
+"""Training examples: a corpus, a split and an epoch become sequences.
+
+Wording, augmented view and prompt dropout of an image are drawn from (seed, epoch, image_id) alone. Neither the order
+of the examples, the number of workers, a resumed run nor the presence of a teacher changes them: a baseline and an
+ARRA run see the very same sequences.
+"""
+
+import random
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from arra_med.corpus.features import TeacherFeatures
+from arra_med.corpus.tokenize import Corpus
+from arra_med.corpus.views import digest_of_bytes
+from arra_med.errors import CorpusError
+from arra_med.records.study import Split
+from arra_med.records.wording import prompt_text
+from arra_med.tokens.layout import SequenceLayout, Span
+
+__all__ = ["Corpus", "Draw", "Example", "TrainingDataset"]
+
+
+class Draw(NamedTuple):
+    """What chance decided for one image in one epoch.
+
+    Attributes:
+        text: The prompt; empty where it was dropped.
+        text_ids: Its tokens.
+        k: The view.
+        dropped: Whether the sequence is the unconditional one.
+    """
+
+    text: str
+    text_ids: list[int]
+    k: int
+    dropped: bool
+
+
+class Example(TypedDict):
+    """One training example.
+
+    Attributes:
+        input_ids: The sequence.
+        image_span: Positions of the image tokens in it.
+        key: `image_id#k` of the view.
+        teacher_features: float32 (D,) or (N, D), or None without a teacher.
+    """
+
+    input_ids: list[int]
+    image_span: Span
+    key: str
+    teacher_features: torch.Tensor | None
+
+
+class TrainingDataset(TorchDataset[Example]):
+    """The examples of one split.
+
+    Args:
+        corpus: The corpus.
+        split: Which part of it.
+        layout: Layout of the sequences.
+        text_tokenizer: The language model's Hugging Face tokenizer.
+        seed: Of all draws.
+        prompt_dropout: Share of examples whose prompt is dropped, in [0, 1].
+        teacher_features: Features of the same views, or None.
+        feature: Which feature; needed with `teacher_features`.
+        evaluation: Draws as in epoch 0, whatever epoch it is, always from the canonical view and without dropout, so
+            that held-out losses of different epochs and runs can be compared.
+
+    Raises:
+        CorpusError: If the corpus does not fit the layout, the split is empty, the dropout is no share, or the
+            features are missing, of another study set or of other pixels.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: Split,
+        layout: SequenceLayout,
+        text_tokenizer: Any,
+        *,
+        seed: int = 0,
+        prompt_dropout: float = 0.1,
+        teacher_features: TeacherFeatures | None = None,
+        feature: str | None = None,
+        evaluation: bool = False,
+    ) -> None:
+        self.corpus = corpus
+        self.layout = layout
+        self.text_tokenizer = text_tokenizer
+        self.seed = seed
+        self.prompt_dropout = 0.0 if evaluation else prompt_dropout
+        self.teacher_features = teacher_features
+        self.feature = feature
+        self.evaluation = evaluation
+        self.images = [image for image, record in enumerate(corpus.records) if record.split == split]
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent loader workers see it change
+        self._check(split, prompt_dropout)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that draws are made for."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that draws are made for; evaluation stays at epoch 0."""
+        if not self.evaluation:
+            self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, index: int) -> Draw:
+        """Returns what chance decides for an example in this epoch."""
+        image = self.images[index]
+        num_views = 1 if self.evaluation else self.corpus.num_views(image)
+        k = self._random("view", image).randrange(num_views)
+        if self._random("dropout", image).random() < self.prompt_dropout:
+            return Draw("", [], k, dropped=True)
+        record = self.corpus.records[image]
+        text = prompt_text(record, self._random("wording", image))
+        if len(self._text_ids(text)) > self.layout.max_text_tokens:  # the same wording, cut where a sentence ends
+            text = prompt_text(
+                record,
+                self._random("wording", image),
+                count_tokens=lambda part: len(self._text_ids(part)),
+                max_tokens=self.layout.max_text_tokens,
+            )
+        return Draw(text, self._text_ids(text), k, dropped=False)
+
+    def __getitem__(self, index: int) -> Example:
+        draw = self.draw(index)
+        image = self.images[index]
+        codes = self.corpus.codes(image, draw.k).flatten().tolist()
+        input_ids, image_span = self.layout.training_ids(draw.text_ids, codes)
+        key = self.corpus.key(image, draw.k)
+        features = None
+        if self.teacher_features is not None and self.feature is not None:
+            features = self.teacher_features.get([key], self.feature)[0]
+        return Example(input_ids=input_ids, image_span=image_span, key=key, teacher_features=features)
+
+    def _text_ids(self, text: str) -> list[int]:
+        return self.layout.text_ids(self.text_tokenizer, text)
+
+    def _random(self, purpose: str, image: int) -> random.Random:
+        """Returns a generator of its own for each purpose, so that one setting does not shift another's draws."""
+        image_id = self.corpus.records[image].image_id
+        parts = (purpose, str(self.seed), str(self.epoch), image_id)
+        return random.Random(digest_of_bytes(*(part.encode() for part in parts)))
+
+    def _check(self, split: Split, prompt_dropout: float) -> None:
+        corpus, vocabulary = self.corpus, self.layout.vocabulary
+        if corpus.grid != self.layout.grid or corpus.info.codebook_size != vocabulary.codebook_size:
+            raise CorpusError(
+                f"{corpus.folder}: has {corpus.info.codebook_size} codes on a grid of {corpus.grid}, the layout has "
+                f"{vocabulary.codebook_size} on {self.layout.grid}; tokenize with the model's image tokenizer"
+            )
+        if not self.images:
+            there = ", ".join(corpus.info.split_counts)
+            raise CorpusError(f"{corpus.folder}: no image is in split {split}; it has {there}")
+        if not 0 <= prompt_dropout <= 1:
+            raise CorpusError(f"prompt_dropout is {prompt_dropout}; it is a share from 0 to 1")
+        if (self.teacher_features is None) != (self.feature is None):
+            raise CorpusError("teacher features and the name of the feature go together: give both or neither")
+        if self.teacher_features is not None and self.feature is not None:
+            self.teacher_features.width(self.feature)
+            self.teacher_features.require(corpus.info.study_set_sha256, corpus.view_hashes(self.images))

@@ -1,0 +1,331 @@
+"""Teacher features: what a frozen encoder says of every view of a study set; the file's writer and its reader.
+
+One Parquet file for one encoder. Every row carries its key, the hash of the pixels the encoder saw and, for every
+feature, a hash over key, pixels and numbers: a shuffled, exchanged or damaged row cannot pass for another one.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+import torch
+
+from arra_med.config import Device, StrictModel, resolve_device
+from arra_med.corpus.parquet import (
+    clear_disk_errors,
+    footer,
+    is_finished,
+    open_dataset,
+    progress_bar,
+    read_metadata,
+    shard_path,
+    write_table,
+)
+from arra_med.corpus.study_set import StudySet, view_sha256
+from arra_med.corpus.views import ViewPlace, digest_of_bytes, load_views, plan_views
+from arra_med.encoders import load_encoder
+from arra_med.errors import CorpusError
+from arra_med.imaging.view import from_uint8
+from arra_med.runs import atomic_file, sha256_json, versions
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from arra_med.encoders.base import FrozenEncoder
+
+FORMAT_VERSION = 1
+SHARD_ROWS = 512
+Kind = Literal["cls", "mean", "patch", "trunk-cls"]
+
+
+class FeaturesInfo(StrictModel):
+    """What the footer of a feature file says.
+
+    Attributes:
+        format_version: Of the file.
+        name: The encoder's name.
+        encoder_sha256: Fingerprint of its weights.
+        shapes: Shape of one view's feature, by kind: (D,), or (N, D) for `patch`.
+        patch_grid: Patches down and across.
+        study_set_sha256: Identifies the study set.
+        num_views: Views of each training study; other studies have one.
+        seed: Of the augmentation.
+        num_rows: Views of all studies.
+        fingerprint: Hash of the input and the settings.
+        versions: Of Python and the libraries.
+    """
+
+    format_version: int
+    name: str
+    encoder_sha256: str
+    shapes: dict[Kind, tuple[int, ...]]
+    patch_grid: tuple[int, int]
+    study_set_sha256: str
+    num_views: int
+    seed: int
+    num_rows: int
+    fingerprint: str
+    versions: dict[str, str]
+
+
+def extract_features(
+    studies: Path,
+    encoder: str,
+    out: Path,
+    *,
+    views: int = 1,
+    seed: int = 0,
+    kinds: Sequence[Kind] = ("mean",),
+    batch_size: int = 32,
+    device: Device = "auto",
+    progress: bool = True,
+) -> FeaturesInfo:
+    """Encodes the views of a study set with a frozen encoder into one Parquet file.
+
+    A stopped run goes on where it was: finished parts wait in a hidden folder beside `out`, which a finished file
+    replaces. A finished file of the same input and settings is kept.
+
+    Args:
+        studies: Folder of the study set.
+        encoder: What `arra_med.encoders.load_encoder` takes: a short name or a folder.
+        out: The file.
+        views: Views of each training study, as the corpus has them.
+        seed: Of the augmentation, as the corpus has it.
+        kinds: Features to keep.
+        batch_size: Views encoded at once.
+        device: Where the encoder runs.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        StudySetError: If the study set is missing or damaged.
+        EncoderError: If the encoder cannot be loaded or has no such feature.
+        CorpusError: If a kind is unknown or `out` cannot be written.
+    """
+    unknown = sorted(set(kinds) - set(get_args(Kind)))
+    if unknown or not kinds:
+        raise CorpusError(f"feature kinds {unknown or 'none'} are not known: use some of {', '.join(get_args(Kind))}")
+    study_set = StudySet.open(studies)
+    teacher = load_encoder(encoder).to(resolve_device(device))
+    places = plan_views(study_set, views)
+    told = [FORMAT_VERSION, study_set.content_sha256, teacher.name, teacher.fingerprint, views, seed, sorted(kinds)]
+    fingerprint = sha256_json([*told, SHARD_ROWS])
+    if is_finished(out, fingerprint):
+        return read_features(out).info
+    parts_folder = out.with_name(f".{out.name}.parts")
+    parts = [places[start : start + SHARD_ROWS] for start in range(0, len(places), SHARD_ROWS)]
+    shapes, grid = _shapes(teacher, study_set, places[0], kinds)
+    schema = _schema(shapes)
+    with clear_disk_errors(CorpusError, out), progress_bar("encoding", len(places), progress) as advance:
+        parts_folder.mkdir(parents=True, exist_ok=True)
+        files = [shard_path(parts_folder, index) for index in range(len(parts))]
+        for file, part in zip(files, parts, strict=True):
+            if is_finished(file, fingerprint):
+                advance(len(part))
+                continue
+            rows: list[dict[str, Any]] = []
+            for start in range(0, len(part), batch_size):
+                batch = part[start : start + batch_size]
+                rows += _encode(study_set, batch, seed, teacher, kinds)
+                advance(len(batch))
+            write_table(file, rows, schema, {"fingerprint": fingerprint})
+        info = FeaturesInfo(
+            format_version=FORMAT_VERSION,
+            name=teacher.name,
+            encoder_sha256=teacher.fingerprint,
+            shapes=shapes,
+            patch_grid=grid,
+            study_set_sha256=study_set.content_sha256,
+            num_views=views,
+            seed=seed,
+            num_rows=len(places),
+            fingerprint=fingerprint,
+            versions=versions(),
+        )
+        with (
+            atomic_file(out) as partial,
+            pq.ParquetWriter(
+                partial, schema.with_metadata(footer(info.model_dump(mode="json"))), compression="zstd"
+            ) as writer,
+        ):
+            for file in files:
+                writer.write_table(pq.read_table(file).replace_schema_metadata(writer.schema.metadata))
+        shutil.rmtree(parts_folder, ignore_errors=True)
+    return info
+
+
+class TeacherFeatures:
+    """An open feature file.
+
+    Attributes:
+        info: What its footer says.
+        name: The encoder's name.
+    """
+
+    def __init__(self, path: Path, info: FeaturesInfo, dataset: "Dataset") -> None:
+        self.path = path
+        self.info = info
+        self.name = info.name
+        self._rows = {key: row for row, key in enumerate(dataset["key"])}
+        self._hashes: list[str] = dataset["view_sha256"][:]
+        self._columns = {
+            kind: dataset.select_columns([kind, _digest_column(kind)]).with_format("arrow") for kind in info.shapes
+        }
+        if len(self._rows) != len(dataset) or len(dataset) != info.num_rows:
+            raise CorpusError(
+                f"{path}: {len(dataset)} rows, {len(self._rows)} keys, {info.num_rows} told: extract again"
+            )
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def width(self, feature: str) -> int:
+        """Returns the channels of a feature; `cls+mean` is both side by side.
+
+        Raises:
+            CorpusError: If the file does not hold it.
+        """
+        shapes = [self._shape(kind) for kind in feature.split("+")]
+        if len({len(shape) for shape in shapes}) > 1:
+            raise CorpusError(f"{self.path}: {feature} joins global and patch features; join global ones alone")
+        return sum(shape[-1] for shape in shapes)
+
+    def get(self, keys: Sequence[str], feature: str) -> torch.Tensor:
+        """Returns the features of some views.
+
+        Args:
+            keys: `image_id#k` of each of B views.
+            feature: A kind, or several joined by `+`, which stand side by side.
+
+        Returns:
+            float32 (B, D), or (B, N, D) for `patch`.
+
+        Raises:
+            CorpusError: If a key or the feature is missing, or a row is not what was written for its key.
+        """
+        return torch.cat([self._get_kind(keys, kind) for kind in feature.split("+")], dim=-1)
+
+    def require(self, study_set_sha256: str, view_hashes: Mapping[str, str]) -> None:
+        """Makes sure that this file was extracted from the very views that a corpus holds.
+
+        Args:
+            study_set_sha256: Of the corpus.
+            view_hashes: SHA-256 of the pixels by key, for every view that will be asked for.
+
+        Raises:
+            CorpusError: If the study set is another one, a key is missing, or a view has other pixels.
+        """
+        if self.info.study_set_sha256 != study_set_sha256:
+            raise CorpusError(
+                f"{self.path}: extracted from study set {self.info.study_set_sha256[:12]}, the corpus comes from "
+                f"{study_set_sha256[:12]}; run arra-med features on the corpus's study set"
+            )
+        missing = [key for key in view_hashes if key not in self._rows]
+        if missing:
+            raise CorpusError(
+                f"{self.path}: {len(missing)} of {len(view_hashes)} views of the corpus are missing, the first is "
+                f"{missing[0]}; run arra-med features with the corpus's number of views"
+            )
+        other = [key for key, sha256 in view_hashes.items() if self._hashes[self._rows[key]] != sha256]
+        if other:
+            raise CorpusError(
+                f"{self.path}: {len(other)} of {len(view_hashes)} views have other pixels than the corpus's, the first "
+                f"is {other[0]}; run arra-med features with the corpus's seed (shuffled keys look like this, too)"
+            )
+
+    def _get_kind(self, keys: Sequence[str], kind: str) -> torch.Tensor:
+        shape = self._shape(kind)
+        try:
+            rows = [self._rows[key] for key in keys]
+        except KeyError as error:
+            raise CorpusError(
+                f"{self.path}: has no features for {error.args[0]}; run arra-med features again"
+            ) from None
+        table = self._columns[kind][rows]  # type: ignore[index]
+        values = _numbers(table.column(kind)).reshape(len(rows), *shape)
+        digests = table.column(_digest_column(kind)).to_pylist()
+        for key, row, value, digest in zip(keys, rows, values, digests, strict=True):
+            if digest != _digest(key, self._hashes[row], value):
+                raise CorpusError(
+                    f"{self.path}: the {kind} features of {key} are not those that were written for it (shuffled or "
+                    "damaged file); run arra-med features again"
+                )
+        return torch.from_numpy(values.copy())
+
+    def _shape(self, kind: str) -> tuple[int, ...]:
+        for known, shape in self.info.shapes.items():
+            if known == kind:
+                return shape
+        there = ", ".join(self.info.shapes)
+        raise CorpusError(f"{self.path}: holds {there}, feature {kind!r} was asked for; run arra-med features with it")
+
+
+def read_features(path: Path) -> TeacherFeatures:
+    """Opens a feature file.
+
+    Raises:
+        CorpusError: If it is missing, damaged or not a feature file of this version.
+    """
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such feature file; run arra-med features STUDIES --teacher NAME --out {path}")
+    try:
+        info = FeaturesInfo.model_validate(read_metadata(path))
+        dataset = open_dataset([path], path.parent)
+    except (pydantic.ValidationError, OSError):
+        raise CorpusError(f"{path}: is damaged or no teacher feature file; run arra-med features again") from None
+    if info.format_version != FORMAT_VERSION:
+        raise CorpusError(f"{path}: has format version {info.format_version}, this program reads {FORMAT_VERSION}")
+    return TeacherFeatures(path, info, dataset)
+
+
+def _shapes(
+    teacher: "FrozenEncoder", studies: StudySet, place: ViewPlace, kinds: Sequence[Kind]
+) -> tuple[dict[Kind, tuple[int, ...]], tuple[int, int]]:
+    view = torch.from_numpy(from_uint8(load_views(studies, [place], 0)))
+    features = teacher(view.to(_device_of(teacher)))
+    return {kind: tuple(features.get(kind).shape[1:]) for kind in kinds}, features.grid
+
+
+def _schema(shapes: Mapping[Kind, tuple[int, ...]]) -> pa.Schema:
+    fields = [("key", pa.string()), ("image_id", pa.string()), ("k", pa.int32()), ("view_sha256", pa.string())]
+    for kind, shape in shapes.items():
+        fields += [(kind, pa.list_(pa.float32(), int(np.prod(shape)))), (_digest_column(kind), pa.string())]
+    return pa.schema(fields)
+
+
+def _encode(
+    studies: StudySet, places: Sequence[ViewPlace], seed: int, teacher: "FrozenEncoder", kinds: Sequence[Kind]
+) -> list[dict[str, Any]]:
+    views = load_views(studies, places, seed)
+    features = teacher(torch.from_numpy(from_uint8(views)).to(_device_of(teacher)))
+    values = {kind: features.get(kind).float().cpu().numpy() for kind in kinds}
+    rows = []
+    for position, place in enumerate(places):
+        sha256 = view_sha256(views[position])
+        row: dict[str, Any] = {"key": place.key, "image_id": place.image_id, "k": place.k, "view_sha256": sha256}
+        for kind in kinds:
+            value = values[kind][position]
+            row[kind] = value.reshape(-1)
+            row[_digest_column(kind)] = _digest(place.key, sha256, value)
+        rows.append(row)
+    return rows
+
+
+def _device_of(teacher: "FrozenEncoder") -> torch.device:
+    return next(teacher.parameters()).device
+
+
+def _digest_column(kind: str) -> str:
+    return f"{kind}_sha256"
+
+
+def _digest(key: str, sha256: str, value: np.ndarray) -> str:
+    return digest_of_bytes(key.encode(), sha256.encode(), np.ascontiguousarray(value, dtype="<f4").tobytes())
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])

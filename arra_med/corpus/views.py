@@ -1,0 +1,67 @@
+"""Which views of a study set are tokenised and encoded: one key for each, the same for codes and teacher features."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from arra_med.corpus.study_set import StudySet
+from arra_med.errors import CorpusError
+from arra_med.imaging.view import augmented_view
+
+AUGMENTED_SPLIT = "train"
+
+
+class ViewPlace(NamedTuple):
+    """One view of one study.
+
+    Attributes:
+        study: Row of the study set.
+        image_id: Its image.
+        k: 0 is the canonical view itself; higher numbers are seeded variants of it.
+    """
+
+    study: int
+    image_id: str
+    k: int
+
+    @property
+    def key(self) -> str:
+        """What codes and teacher features of this view are keyed by."""
+        return view_key(self.image_id, self.k)
+
+
+def view_key(image_id: str, k: int) -> str:
+    """Returns the key of the k-th view of an image: `image_id#k`."""
+    return f"{image_id}#{k}"
+
+
+def plan_views(studies: StudySet, num_views: int) -> list[ViewPlace]:
+    """Lists the views in order: image by image, `num_views` of each training study and one of each other study.
+
+    Raises:
+        CorpusError: If `num_views` is not positive.
+    """
+    if num_views < 1:
+        raise CorpusError(f"views is {num_views}; each training study needs at least 1 (the canonical view itself)")
+    places = []
+    for index, (image_id, split) in enumerate(zip(studies.image_ids, studies.dataset["split"], strict=True)):
+        its_views = num_views if split == AUGMENTED_SPLIT else 1
+        places += [ViewPlace(index, image_id, k) for k in range(its_views)]
+    return places
+
+
+def load_views(studies: StudySet, places: Sequence[ViewPlace], seed: int) -> np.ndarray:
+    """Returns the views at `places` as uint8 (B, C, S, S); `seed` is that of the augmentation."""
+    canonical = {study: studies.view(study) for study in {place.study for place in places}}
+    return np.stack([augmented_view(canonical[study], image_id, k, seed) for study, image_id, k in places])
+
+
+def digest_of_bytes(*parts: bytes) -> str:
+    """Returns the SHA-256 of some byte strings, each preceded by its length, in hex."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
