@@ -1,0 +1,188 @@
+"""Commands that use a model bundle: generate, app, bundle info."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from arra_med.cli.options import DeviceOption, Modality, OutFolder, SeedOption
+from arra_med.config import resolve_device
+from arra_med.errors import ReportError, UserError
+
+if TYPE_CHECKING:
+    from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
+
+bundle_app = typer.Typer(help="Shows what a model bundle holds.")
+
+_MAX_REPORT_BYTES = 1_000_000
+
+
+def generate(
+    out: OutFolder,
+    report: Annotated[str | None, typer.Option("--report", metavar="TEXT", help="The report.")] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report-file", metavar="FILE", help="A text file with the report; - reads stdin.")
+    ] = None,
+    modality: Annotated[Modality | None, typer.Option(help="What to draw; by default what the bundle draws.")] = None,
+    view: Annotated[
+        Literal["PA", "AP", "lateral"] | None, typer.Option(help="Projection; by default what the report says.")
+    ] = None,
+    laterality: Annotated[
+        Literal["L", "R"] | None, typer.Option(help="Eye, for fundus photographs; by default what the report says.")
+    ] = None,
+    age_group: Annotated[
+        Literal["adult", "child"] | None, typer.Option(help="By default what the report says, else adult.")
+    ] = None,
+    bundle: Annotated[
+        str, typer.Option(metavar="PATH|mini", help="A bundle's folder, or the bundled model of the modality.")
+    ] = "mini",
+    num_images: Annotated[int, typer.Option("-n", "--num-images", metavar="N", help="How many images.")] = 1,
+    seed: SeedOption = 0,
+    guidance: Annotated[
+        float, typer.Option(metavar="SCALE", help="How strictly to follow the report; 1 is none.")
+    ] = 3.0,
+    temperature: Annotated[float, typer.Option(metavar="T", help="0 takes the likeliest token each time.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(metavar="K", help="Draw from the k likeliest tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(metavar="P", help="Draw from the likeliest tokens that make up this share.")
+    ] = None,
+    image_format: Annotated[Literal["png"], typer.Option("--format", help="File format.")] = "png",
+    device: DeviceOption = None,
+) -> None:
+    """Draws synthetic images from a report.
+
+    Image i of a call has seed SEED + i; the same seed gives the same image.
+
+    \b
+    Examples:
+      arra-med generate --report "PA view. Pleural effusion." -n 4 --out out/
+      arra-med generate --report-file report.txt --seed 7 --guidance 2 --out out/
+      arra-med generate --modality fundus --report "Right eye. Glaucoma." --out out/
+    """
+    text = _read_report(report, report_file)
+    from arra_med.generate.export import save_images
+    from arra_med.generate.session import ReportToImage, request_from_settings
+    from arra_med.models.bundle import ModelBundle, read_bundle_info
+
+    folder = _bundle_folder(bundle, modality)
+    request = request_from_settings(
+        report=text,
+        modality=read_bundle_info(folder).modality,
+        view=view,
+        laterality=laterality,
+        age_group=age_group,
+        num_images=num_images,
+        seed=seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        guidance_scale=guidance,
+    )
+    _quiet_transformers()
+    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")))
+    for notice in session.prompt(request).notices:
+        typer.echo(f"note: {notice}", err=True)
+    for path in save_images(_draw(session, request), out, format=image_format):
+        typer.echo(str(path))
+
+
+def app_command(
+    bundle: Annotated[
+        str, typer.Option(metavar="PATH|mini", help="A bundle's folder; by default the bundled models.")
+    ] = "mini",
+    host: Annotated[str, typer.Option(help="Address to serve on; the default is this computer alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 7860,
+    open_browser: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open a browser; by default where there is a screen.")
+    ] = None,
+) -> None:
+    """Opens the app in a browser.
+
+    Paste a report, watch an image appear; works offline.
+
+    \b
+    Examples:
+      arra-med app
+      arra-med app --bundle runs/arra/bundle --port 8000 --no-open
+    """
+    _quiet_transformers()
+    from arra_med_apps.app import launch
+
+    folder = None if bundle == "mini" else _bundle_folder(bundle, None)
+    launch(folder, host, port, _has_screen() if open_browser is None else open_browser)
+
+
+@bundle_app.callback()
+def _bundle() -> None:
+    """Keeps `info` a subcommand while it is the only one."""
+
+
+@bundle_app.command("info")
+def bundle_info(
+    bundle: Annotated[str, typer.Argument(metavar="PATH|mini", help="A bundle's folder, or the bundled model.")],
+    modality: Annotated[Modality | None, typer.Option(help="Which bundled model; by default cxr.")] = None,
+) -> None:
+    """Checks a bundle and shows what it was made from.
+
+    \b
+    Examples:
+      arra-med bundle info mini
+      arra-med bundle info runs/arra/bundle
+    """
+    from arra_med.models.bundle import ModelBundle
+
+    _quiet_transformers()
+    loaded = ModelBundle.load(_bundle_folder(bundle, modality))
+    typer.echo(loaded.info.model_dump_json(indent=2))
+    typer.echo(f"fingerprint: {loaded.fingerprint}")
+
+
+def _draw(session: "ReportToImage", request: "GenerationRequest") -> "GenerationResult":
+    """Returns the finished images; a progress bar on standard error follows the tokens."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, desc="drawing", unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
+        for update in session.stream(request, partial_images=False):
+            bar.update(round(100 * update.progress) - bar.n)
+            if update.result is not None:
+                return update.result
+    raise AssertionError("a stream ends with a result")
+
+
+def _read_report(report: str | None, report_file: Path | None) -> str:
+    if (report is None) == (report_file is None):
+        raise UserError("give the report once: --report TEXT or --report-file FILE")
+    if report_file is None:
+        return report or ""
+    try:
+        raw = sys.stdin.buffer.read() if str(report_file) == "-" else report_file.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{report_file}: cannot be read ({error.strerror}); give an existing text file") from None
+    if len(raw) > _MAX_REPORT_BYTES:
+        raise ReportError(f"{report_file}: is larger than {_MAX_REPORT_BYTES:,} bytes; a report is a page of text")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ReportError(f"{report_file}: is not UTF-8 text; save the report as plain UTF-8 text") from None
+
+
+def _bundle_folder(bundle: str, modality: Modality | None) -> Path:
+    """Returns the folder of a bundle; one that is given by its path decides the modality where none was asked for."""
+    from arra_med.models.bundle import read_bundle_info
+    from arra_med.models.bundled import find_bundle
+
+    if modality is None and Path(bundle).is_dir():
+        return find_bundle(bundle, read_bundle_info(Path(bundle)).modality)
+    return find_bundle(bundle, modality or "cxr")
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,38 @@
+"""Options that several commands share, so that one word means one thing everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from arra_med.config import Device
+
+Modality = Literal["cxr", "fundus"]
+
+ConfigOption = Annotated[
+    str,
+    typer.Option("--config", metavar="NAME|PATH", help="A YAML file, or the name of one that ships with the package."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as seed=3; may be repeated."),
+]
+DeviceOption = Annotated[
+    Device | None, typer.Option("--device", help="Where to compute; by default what the config says, else auto.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint in --out where there is one.")
+]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the result goes; made if missing.")]
+StudiesArgument = Annotated[Path, typer.Argument(metavar="STUDIES", help="A study set written by arra-med ingest.")]
+ViewsOption = Annotated[
+    int,
+    typer.Option("--views", min=1, help="Views of each training study: the plain one and seeded augmented ones."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the random choices.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")]
+
+
+def all_overrides(settings: list[str] | None, device: Device | None) -> list[str]:
+    """Returns the `--set` overrides, with `--device` as the last of them."""
+    return [*(settings or []), *([f"device={device}"] if device else [])]

@@ -1,0 +1,124 @@
+"""`arra-med generate` and `bundle info` on a tiny random bundle, from the command line to the files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from arra_med.cli import main
+from arra_med.imaging.view import CanonicalView
+from arra_med.models.bundle import BundleInfo, ModelBundle
+from arra_med.models.start import RandomStart, build_start
+from arra_med.tokens.vq import VQConfig, VQTokenizer
+
+REPORT = "PA view. Pleural effusion."
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights; chest images of 32 px from 4 x 4 codes."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    torch.manual_seed(0)
+    image_tokenizer = VQTokenizer(VQConfig(size_px=32, downsampling=8, width=32, max_width=32, levels=(4, 3, 2))).eval()
+    start = build_start(
+        RandomStart(preset="tiny", text_vocab_size=300),
+        grid=(4, 4),
+        codebook_size=24,
+        max_text_tokens=32,
+        sentences=["chest x-ray image, pleural effusion."],
+    )
+    info = BundleInfo(
+        name="tiny-cxr",
+        variant="arra",
+        layout=start.layout,
+        canonical_view=CanonicalView(modality="cxr", size_px=32),
+        licence_class="open",
+        sources=("nih_cxr14",),
+        attributions={},
+        label_counts={},
+        training={},
+    )
+    ModelBundle.save(
+        folder,
+        model=start.model,
+        text_tokenizer=start.text_tokenizer,
+        image_tokenizer=image_tokenizer,
+        info=info,
+        card="# tiny",
+    )
+    return folder
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0)
+
+
+def generate(bundle: Path, out: Path, *words: str) -> int:
+    return run("generate", "--bundle", str(bundle), "--out", str(out), "--device", "cpu", *words)
+
+
+def test_images_and_their_provenance_are_written_and_named_on_stdout(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--report", REPORT, "-n", "2", "--seed", "5", "--guidance", "2", "--top-k", "10"]
+    assert generate(bundle, tmp_path / "out", *words) == 0
+    named = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(named) == sorted((tmp_path / "out").iterdir())
+    pictures = sorted(path for path in named if path.suffix == ".png")
+    assert len(pictures) == 2
+    for number, path in enumerate(pictures):
+        with Image.open(path) as image:
+            assert image.size == (32, 32)
+        told = json.loads(path.with_suffix(".json").read_text())
+        assert told["seed"] == 5 + number
+        assert told["rules"]["guidance_scale"] == 2
+        assert told["view"] == "PA"
+        assert "effusion" not in json.dumps(told)
+
+
+def test_the_same_seed_gives_the_same_pixels_alone_and_in_a_batch(bundle: Path, tmp_path: Path) -> None:
+    assert generate(bundle, tmp_path / "batch", "--report", REPORT, "-n", "3") == 0
+    assert generate(bundle, tmp_path / "alone", "--report", REPORT, "--seed", "2") == 0
+    last = sorted((tmp_path / "batch").glob("*.png"))[-1]
+    (alone,) = (tmp_path / "alone").glob("*.png")
+    with Image.open(last) as first, Image.open(alone) as second:
+        np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--report", REPORT, "-n", "0"], "num_images is 0, it must be greater than or equal to 1"),
+        (["--report", REPORT, "--temperature", "-1"], "temperature is -1.0, it must be"),
+        (["--report", REPORT, "--laterality", "L"], "an eye was given for a chest X-ray"),
+        (["--report", REPORT, "--modality", "fundus"], "makes cxr images, fundus was asked for"),
+        (["--report", "  "], ""),
+    ],
+)
+def test_wrong_requests_exit_2_with_one_sentence_and_write_nothing(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert generate(bundle, tmp_path / "out", *words) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("arra-med: ")
+    assert told.err.count("\n") == 1
+    assert sentence in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tmp_path, tmp_path / "out", "--report", REPORT) == 2
+    assert "is no complete model bundle" in capsys.readouterr().err
+
+
+def test_bundle_info_checks_the_parts_and_prints_what_made_it(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bundle", "info", str(bundle)) == 0
+    described, _, fingerprint = capsys.readouterr().out.rpartition("fingerprint: ")
+    assert json.loads(described)["name"] == "tiny-cxr"
+    assert len(fingerprint.strip()) == 64
