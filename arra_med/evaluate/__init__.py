@@ -1,0 +1,1 @@
+"""Evidence: fidelity of pictures, and whether the prompt matters."""
