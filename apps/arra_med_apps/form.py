@@ -1,0 +1,90 @@
+"""What the user filled in, and the generation request it stands for."""
+
+from dataclasses import dataclass
+
+from arra_med.errors import GenerationError, ReportError
+from arra_med.generate.sampling import SamplingRules
+from arra_med.generate.session import GenerationRequest, ReportToImage
+from arra_med.records.report import Prompt, report_prompt
+from arra_med.records.study import Modality
+from arra_med_apps import words
+
+MAX_IMAGES = 8
+MAX_SEED = 2**31 - 1
+MAX_REPORT_CHARS = 20_000
+
+
+@dataclass(frozen=True)
+class Form:
+    """The values of the page's input components.
+
+    Attributes:
+        report: Report text.
+        modality: `cxr` or `fundus`.
+        view: `PA`, `AP`, `lateral`, or `report` to take it from the report.
+        laterality: `L`, `R`, or `report`.
+        age_group: `adult`, `child`, or `report`.
+        num_images: 1 to `MAX_IMAGES`.
+        seed: Seed of the first image; None if the box is empty.
+        guidance_scale: 1 is off.
+        temperature: Of sampling.
+        top_k: 0 keeps all image tokens.
+    """
+
+    report: str
+    modality: Modality
+    view: str
+    laterality: str
+    age_group: str
+    num_images: int
+    seed: int | None
+    guidance_scale: float
+    temperature: float
+    top_k: int
+
+    def request(self) -> GenerationRequest:
+        """Returns the generation request.
+
+        Raises:
+            ReportError: If the report is empty.
+            GenerationError: If the seed is no whole number in range.
+        """
+        if not (self.report or "").strip():
+            raise ReportError(words.EMPTY_REPORT)
+        if self.seed is None or int(self.seed) != self.seed or not 0 <= self.seed <= MAX_SEED:
+            raise GenerationError(words.SEED_RANGE)
+        return GenerationRequest(
+            report=self.report,
+            num_images=int(self.num_images),
+            seed=int(self.seed),
+            rules=SamplingRules(
+                temperature=self.temperature, top_k=int(self.top_k) or None, guidance_scale=self.guidance_scale
+            ),
+            **self._stated(),
+        )
+
+    def prompt(self, session: ReportToImage | None) -> Prompt:
+        """Returns what the model will read.
+
+        Args:
+            session: The model, whose context limits the prompt; None while it is not opened, when nothing is cut.
+
+        Raises:
+            ReportError: If the report holds nothing that describes an image.
+        """
+        if session is None:
+            return report_prompt(self.report or "", **self._stated())
+        return session.prompt(self.request())
+
+    def _stated(self) -> dict:
+        chest = self.modality == "cxr"
+        return {
+            "modality": self.modality,
+            "view": _given(self.view) if chest else None,
+            "laterality": None if chest else _given(self.laterality),
+            "age_group": _given(self.age_group),
+        }
+
+
+def _given(value: str | None) -> str | None:
+    return None if value in (None, words.AS_REPORTED) else value

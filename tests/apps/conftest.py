@@ -1,0 +1,81 @@
+"""Two tiny bundles with random weights, and a page that serves them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from arra_med_apps.choices import ModelChoice, Shelf, bundle_choice
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from arra_med.imaging.view import CanonicalView
+from arra_med.models.bundle import BundleInfo, ModelBundle
+from arra_med.tokens.layout import SequenceLayout
+from arra_med.tokens.vocabulary import ImageVocabulary
+from arra_med.tokens.vq import VQConfig, VQTokenizer
+
+SIZE_PX, GRID = 32, 8
+_WORDS = ("[UNK]", "effusion", "normal", "pneumothorax", "glaucoma", "PA", "AP", "view", "chest", "image", ",", ".")
+
+
+def write_tiny_bundle(folder: Path, modality: str) -> Path:
+    vocabulary = ImageVocabulary(
+        bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=24, vocab_size=48
+    )
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=48, max_position_embeddings=128, initializer_range=0.3, **shape))
+    channels = 1 if modality == "cxr" else 3
+    vq = VQConfig(size_px=SIZE_PX, channels=channels, downsampling=4, width=32, max_width=32, levels=(4, 3, 2))
+    tokenizer = Tokenizer(WordLevel({word: 4 + i for i, word in enumerate(_WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    ModelBundle.save(
+        folder,
+        model=model.eval(),
+        text_tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer),
+        image_tokenizer=VQTokenizer(vq).eval(),
+        info=BundleInfo(
+            name=f"tiny-{modality}",
+            variant="arra",
+            layout=SequenceLayout(vocabulary=vocabulary, grid=(GRID, GRID), max_text_tokens=40),
+            canonical_view=CanonicalView(modality=modality, size_px=SIZE_PX),
+            licence_class="open",
+            sources=("nih_cxr14",),
+            attributions={},
+            label_counts={"normal": 900, "effusion": 400, "pneumothorax": 12} if modality == "cxr" else {},
+            training={},
+        ),
+        card="# A tiny bundle with random weights",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def choices(tmp_path_factory: pytest.TempPathFactory) -> list[ModelChoice]:
+    folder = tmp_path_factory.mktemp("bundles")
+    return [bundle_choice(write_tiny_bundle(folder / f"tiny-{modality}", modality)) for modality in ("cxr", "fundus")]
+
+
+@pytest.fixture
+def shelf(choices: list[ModelChoice]) -> Shelf:
+    return Shelf(choices)
+
+
+@pytest.fixture(scope="module")
+def page_url(choices: list[ModelChoice]) -> Iterator[str]:
+    from arra_med_apps.app import serve
+
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    app, folder = serve(choices, "127.0.0.1", 0, open_browser=False)
+    yield app.local_url
+    app.close(verbose=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    if before is None:
+        os.environ.pop("GRADIO_TEMP_DIR", None)
+    else:
+        os.environ["GRADIO_TEMP_DIR"] = before
