@@ -141,7 +141,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     try:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML; quote it, or mend its brackets") from None
+        raise ConfigError(
+            f"override {override!r}: the value is not valid YAML; quote it, or mend its brackets"
+        ) from None
 
 
 def _describe(error: pydantic.ValidationError, path: Path, schema: type[pydantic.BaseModel]) -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from arra_med.config import StrictModel
 from arra_med.errors import BundleError, TokenizerError
-from arra_med.imaging.view import CanonicalView
+from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.records.cards import LicenceClass
 from arra_med.runs import atomic_folder, sha256_file, write_json
 from arra_med.tokens.layout import SequenceLayout
@@ -60,7 +60,7 @@ class BundleInfo(StrictModel):
     training: dict[str, Any]
 
     @property
-    def modality(self) -> str:
+    def modality(self) -> Modality:
         """`cxr` or `fundus`."""
         return self.canonical_view.modality
 
@@ -116,9 +116,11 @@ class ModelBundle:
             image_tokenizer = load_image_tokenizer(folder / IMAGE_TOKENIZER_FOLDER, device)
         except TokenizerError as error:
             raise BundleError(str(error)) from None
-        except Exception as error:  # transformers and safetensors raise many types for a damaged file
+        except Exception as error:  # noqa: BLE001 - transformers and safetensors raise many types for a damaged file
             kind = type(error).__name__
-            raise BundleError(f"{folder}: the language model or its tokenizer cannot be read ({kind}); copy it again") from None
+            raise BundleError(
+                f"{folder}: the language model or its tokenizer cannot be read ({kind}); copy it again"
+            ) from None
         _check_parts(folder, info, model, loading, image_tokenizer)
         model = model.to(device).eval().requires_grad_(False)
         return cls(model, text_tokenizer, image_tokenizer, info, bundle_fingerprint(folder))
@@ -169,7 +171,9 @@ def read_bundle_info(folder: Path) -> BundleInfo:
         values = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         info = BundleInfo.model_validate(values)
     except (OSError, ValueError, ValidationError):
-        raise BundleError(f"{folder}: {DESCRIPTION_FILE} is damaged or of another format; copy the bundle again") from None
+        raise BundleError(
+            f"{folder}: {DESCRIPTION_FILE} is damaged or of another format; copy the bundle again"
+        ) from None
     if info.format_version != FORMAT_VERSION:
         raise BundleError(f"{folder}: bundle format {info.format_version}, this version reads {FORMAT_VERSION}; update")
     return info

@@ -37,5 +37,7 @@ def find_bundle(name: str, modality: str) -> Path:
         folder = _FOLDER / name
     info = read_bundle_info(folder)
     if info.modality != modality:
-        raise BundleError(f"bundle {name} makes {info.modality} images, {modality} was asked for: choose another bundle")
+        raise BundleError(
+            f"bundle {name} makes {info.modality} images, {modality} was asked for: choose another bundle"
+        )
     return folder

@@ -50,7 +50,10 @@ def model_card(info: BundleInfo) -> str:
         f"Licence class of the weights: **{info.licence_class}**."
         + ("" if info.licence_class == "open" else " Not for commercial use; do not serve to the public."),
         "",
-        *(f"- `{source}`: {'; '.join(info.attributions.get(source, ())[:3]) or 'see its data card'}" for source in info.sources),
+        *(
+            f"- `{source}`: {'; '.join(info.attributions.get(source, ())[:3]) or 'see its data card'}"
+            for source in info.sources
+        ),
         "",
         "Each source has a data card in `data_cards/` with access, licence, counts, biases and citation.",
         "",

@@ -128,6 +128,8 @@ def _from_bundle(config: BundleStart, grid: tuple[int, int], codebook_size: int,
             f"{grid} of {codebook_size}: tokenize the studies with this bundle's image_tokenizer"
         )
     if rep != (vocabulary.rep_id is not None):
-        raise BundleError(f"{config.path}: its layout and alignment.target differ on the <REP> token; set target: hybnext")
+        raise BundleError(
+            f"{config.path}: its layout and alignment.target differ on the <REP> token; set target: hybnext"
+        )
     bundle.model.config.use_cache = False
     return Start(bundle.model.train().requires_grad_(True), bundle.text_tokenizer, bundle.layout)

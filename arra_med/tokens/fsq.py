@@ -17,6 +17,9 @@ class FiniteScalarQuantizer(nn.Module):
         levels: Levels of each channel; (8, 8, 6, 5) gives 1,920 codes. The first channel is the fastest digit.
     """
 
+    _levels: torch.Tensor
+    _radix: torch.Tensor
+
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
         self.levels = tuple(levels)

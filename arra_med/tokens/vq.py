@@ -137,9 +137,11 @@ class VQTokenizer(nn.Module):
             tokenizer.load_state_dict({name: value.float() for name, value in state.items()}, strict=True)
         except FileNotFoundError:
             raise TokenizerError(f"{folder}: model.safetensors is missing; copy the tokenizer again") from None
-        except Exception as error:  # safetensors raises its own unexported type; torch RuntimeError on other shapes
+        except Exception as error:  # noqa: BLE001 - safetensors raises its own unexported type, torch a RuntimeError
             kind = type(error).__name__
-            raise TokenizerError(f"{folder}: model.safetensors does not fit config.json ({kind}); copy it again") from None
+            raise TokenizerError(
+                f"{folder}: model.safetensors does not fit config.json ({kind}); copy it again"
+            ) from None
         return tokenizer.to(device).eval().requires_grad_(False)
 
     def _latent(self, images: torch.Tensor) -> torch.Tensor:

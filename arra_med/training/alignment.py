@@ -107,7 +107,9 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
     if isinstance(layer, float) and 0 < layer < 1:
         return max(1, round(layer * num_layers))
     if layer != int(layer) or not 1 <= layer <= num_layers:
-        raise ConfigError(f"alignment.layer is {layer}; the model has blocks 1 to {num_layers} (or use a fraction below 1)")
+        raise ConfigError(
+            f"alignment.layer is {layer}; the model has blocks 1 to {num_layers} (or use a fraction below 1)"
+        )
     return int(layer)
 
 
@@ -123,4 +125,6 @@ def decoder_blocks(language_model: Any) -> nn.ModuleList:
             found = getattr(found, part, None)
         if isinstance(found, nn.ModuleList):
             return found
-    raise ConfigError(f"{type(language_model).__name__} keeps its decoder blocks under an unknown name: cannot align it")
+    raise ConfigError(
+        f"{type(language_model).__name__} keeps its decoder blocks under an unknown name: cannot align it"
+    )

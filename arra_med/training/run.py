@@ -118,7 +118,9 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
     dump_config(config, out / "config.yaml")
     trainer = _trainer(config, out, corpus, start, teacher)
     if config.samples is not None:
-        trainer.add_callback(SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples"))
+        trainer.add_callback(
+            SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples")
+        )
     checkpoint = last_complete_checkpoint(out / "checkpoints") if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     held_out = trainer.evaluate()
@@ -139,7 +141,7 @@ def _trainer(
     config: TrainConfig, out: Path, corpus: Corpus, start: Start, teacher: TeacherFeatures | None
 ) -> TaskTrainer:
     if config.gradient_checkpointing:
-        start.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _enable_gradient_checkpointing(start.model)
     feature = config.alignment.feature if config.alignment else None
     task = TrainingTask(
         start.model,
@@ -166,6 +168,15 @@ def _trainer(
         eval_dataset=held_out,
         data_collator=Collator(start.layout),
     )
+
+
+def _enable_gradient_checkpointing(model: Any) -> None:
+    """Turns it on, non-reentrant, by the name that this version of transformers has for it."""
+    settings = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
 
 
 def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:

@@ -37,7 +37,12 @@ class SampleGrid(TrainerCallback):
     """Writes `step-NNNNNN.png` whenever a checkpoint is saved."""
 
     def __init__(
-        self, config: SampleGridConfig, start: Start, image_tokenizer: "ImageTokenizer", modality: Modality, folder: Path
+        self,
+        config: SampleGridConfig,
+        start: Start,
+        image_tokenizer: "ImageTokenizer",
+        modality: Modality,
+        folder: Path,
     ) -> None:
         self.config, self.layout, self.folder = config, start.layout, folder
         self.image_tokenizer = image_tokenizer

@@ -91,7 +91,8 @@ class TrainingTask(nn.Module):
         return hidden_states
 
     def _alignment_loss(self, image_start: torch.Tensor, teacher_features: torch.Tensor | None) -> torch.Tensor:
-        assert self.alignment is not None and self.projector is not None
+        assert self.alignment is not None
+        assert self.projector is not None
         if teacher_features is None:
             raise ValueError("a batch without teacher features cannot be aligned")
         count = 1 if self.alignment.target == "rep" else self.layout.num_image_tokens

@@ -1,7 +1,7 @@
 """What the image tokenizer is trained on: pixels, spectrum, the features of a frozen network, and an adversary."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +49,13 @@ class PerceptualLoss(nn.Module):
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: Literal["efficientnet_lite0"], depths: tuple[int, ...] = (0, 1, 2, 3)) -> None:
         super().__init__()
         encoder = load_efficientnet_lite(network)
-        self.network = encoder.network
+        self.network: Any = encoder.network
         self.register_buffer("mean", encoder.mean, persistent=False)
         self.register_buffer("std", encoder.std, persistent=False)
         self.depths = list(depths)

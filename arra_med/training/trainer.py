@@ -33,6 +33,8 @@ class TaskTrainer(Trainer):
     """
 
     model: TrainingTask
+    optimizer: Any
+    control: Any
 
     def __init__(self, *, max_norm: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -66,7 +68,8 @@ class TaskTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW on float32 weights; no decay on vectors (norms, biases); each group clipped by its own norm."""
-        if self.optimizer is None:
+        optimizer: torch.optim.Optimizer | None = self.optimizer
+        if optimizer is None:
             clipped = [list(self.model.language_model.parameters())]
             if self.model.projector is not None:
                 clipped.append(list(self.model.projector.parameters()))
@@ -76,14 +79,14 @@ class TaskTrainer(Trainer):
                 for decays, decay in ((True, self.args.weight_decay), (False, 0.0))
             ]
             betas = (self.args.adam_beta1, self.args.adam_beta2)
-            self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, betas=betas, fused=True)
+            optimizer = self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, betas=betas, fused=True)
 
             def clip(*_: Any) -> None:
                 for parameters in clipped:
                     torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
 
-            self.optimizer.register_step_pre_hook(clip)
-        return self.optimizer
+            optimizer.register_step_pre_hook(clip)
+        return optimizer
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -71,12 +71,25 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
     """Study set, tokenizer (untrained), corpus and teacher features of the tiny images."""
     root = tmp_path_factory.mktemp("tiny")
     os.environ["ARRA_MED_KEY_FILE"] = str(root / "key")
-    ingest(write_source(root / "source"), root / "studies", CanonicalView(modality="cxr", size_px=SIZE_PX), workers=0, progress=False)
+    ingest(
+        write_source(root / "source"),
+        root / "studies",
+        CanonicalView(modality="cxr", size_px=SIZE_PX),
+        workers=0,
+        progress=False,
+    )
     torch.manual_seed(0)
     config = VQConfig(size_px=SIZE_PX, width=32, max_width=32, encoder_blocks=1, decoder_blocks=1, levels=(4, 4))
     VQTokenizer(config).save_pretrained(root / "tokenizer")
     tokenize(root / "studies", root / "tokenizer", root / "corpus", views=2, progress=False)
     teacher = timm.create_model("test_vit", pretrained=False, num_classes=0)
     save_for_hf(teacher, str(root / "teacher"), safe_serialization=True)
-    extract_features(root / "studies", f"timm:{root / 'teacher'}", root / "features.parquet", views=2, kinds=("cls", "mean"), progress=False)
+    extract_features(
+        root / "studies",
+        f"timm:{root / 'teacher'}",
+        root / "features.parquet",
+        views=2,
+        kinds=("cls", "mean"),
+        progress=False,
+    )
     return TinyData(root / "studies", root / "tokenizer", root / "corpus", root / "features.parquet")

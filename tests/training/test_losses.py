@@ -7,7 +7,9 @@ import torch
 from arra_med.training.losses import alignment_loss, autoregressive_loss, z_loss
 
 
-def reference(logits: np.ndarray, targets: np.ndarray, projected: np.ndarray, teacher: np.ndarray) -> tuple[float, float, float]:
+def reference(
+    logits: np.ndarray, targets: np.ndarray, projected: np.ndarray, teacher: np.ndarray
+) -> tuple[float, float, float]:
     log_partition = np.log(np.exp(logits).sum(-1))
     picked = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
     cosines = [
@@ -40,4 +42,6 @@ def test_alignment_reaches_the_projection_and_not_the_teacher() -> None:
     projected = torch.randn(2, 3, 4, requires_grad=True)
     teacher = torch.randn(2, 4)
     alignment_loss(projected, teacher).backward()
-    assert projected.grad is not None and projected.grad.abs().sum() > 0 and teacher.grad is None
+    assert projected.grad is not None
+    assert projected.grad.abs().sum() > 0
+    assert teacher.grad is None

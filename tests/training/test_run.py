@@ -34,7 +34,9 @@ def settings(data: TinyData, *, weight: float | None = None, **changes: Any) -> 
         "bf16": False,
     }
     if weight is not None:
-        values["alignment"] = AlignmentConfig(teacher_features=data.features, weight=weight, layer=2, projector_width=16)
+        values["alignment"] = AlignmentConfig(
+            teacher_features=data.features, weight=weight, layer=2, projector_width=16
+        )
     return TrainConfig(**{**values, **changes})
 
 

@@ -43,7 +43,9 @@ def test_losses_equal_those_of_spans_written_out_by_hand() -> None:
         projected = subject.projector(out.hidden_states[1][:, 4:8])
         expected = autoregressive_loss(out.logits[:, 4:9], inputs["input_ids"][:, 5:10])
     assert float(losses["image_token_loss"]) == pytest.approx(float(expected), rel=1e-5)
-    assert float(losses["alignment_loss"]) == pytest.approx(float(alignment_loss(projected, inputs["teacher_features"])), rel=1e-5)
+    assert float(losses["alignment_loss"]) == pytest.approx(
+        float(alignment_loss(projected, inputs["teacher_features"])), rel=1e-5
+    )
     total = losses["image_token_loss"] + 1e-5 * losses["z_loss"] + losses["alignment_loss"]
     assert float(losses["loss"]) == pytest.approx(float(total), rel=1e-6)
 
