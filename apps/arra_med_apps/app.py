@@ -7,6 +7,7 @@ the browser, no flagging, no log; pictures live in a private folder that is empt
 import ipaddress
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,7 @@ def serve(choices: Sequence[ModelChoice], host: str, port: int, open_browser: bo
         )
     folder = Path(tempfile.mkdtemp(prefix="arra-med-app-"))  # mode 0700: other users of the machine cannot look in
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    _bypass_proxy(host)
     try:
         app = build_app(choices)
         app.launch(
@@ -110,9 +112,11 @@ def launch(bundle: Path | None, host: str = "127.0.0.1", port: int = 7860, open_
     choices = bundled_choices() if bundle is None else [bundle_choice(bundle)]
     app, folder = serve(choices, host, port, open_browser)
     print(f"{words.TITLE} is at {app.local_url} (Ctrl-C stops it). {words.BANNER}", flush=True)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl-C
     try:
         app.block_thread()
     finally:
+        signal.signal(signal.SIGTERM, before)
         app.close(verbose=False)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -165,6 +169,14 @@ def _wire(app: gr.Blocks, page: Layout, handlers: Handlers) -> None:
         )  # once the model is open, the prompt has its cautions
         runs.append(run)
     page.stop.click(handlers.stop, None, [page.notice, page.generate, page.stop], cancels=runs, **_AT_ONCE)
+
+
+def _bypass_proxy(host: str) -> None:
+    # Gradio greets its own server once at the start; a hospital's web proxy would swallow the greeting.
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [part for part in os.environ.get(name, "").split(",") if part]
+        own = [part for part in ("127.0.0.1", "localhost", "::1", host) if part not in known]
+        os.environ[name] = ",".join(known + own)
 
 
 def _is_loopback(host: str) -> bool:

@@ -174,10 +174,11 @@ def settings_in_words(choice: ModelChoice, session: ReportToImage, result: Gener
     request, rules = result.request, result.request.rules
     last = request.seed + len(result.images) - 1
     height, width = result.images.shape[1:3]
+    name = session.bundle.info.name + ("" if choice.label == session.bundle.info.name else f" ({choice.label})")
     drawn_from = f"the {rules.top_k} likeliest" if rules.top_k else "all"
     return {
         "Prompt": result.prompt.text,
-        "Model": f"{session.bundle.info.name} ({choice.label}), fingerprint {session.bundle.fingerprint[:12]}",
+        "Model": f"{name}, fingerprint {session.bundle.fingerprint[:12]}",
         "Seeds": str(request.seed) if last == request.seed else f"{request.seed} to {last}",
         "Guidance": "off" if rules.guidance_scale == 1 else f"{rules.guidance_scale:g}",
         "Sampling": f"temperature {rules.temperature:g}, from {drawn_from} image tokens at each step",

@@ -54,7 +54,8 @@ def add_image_vocabulary(
     first_image_id = max(num_old, len(text_tokenizer))
     used = first_image_id + codebook_size
     vocab_size = -(-used // pad_to_multiple_of) * pad_to_multiple_of
-    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    with torch.random.fork_rng():  # transformers draws the rows that are overwritten below
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
     tokens = text_tokenizer.convert_tokens_to_ids
     vocabulary = ImageVocabulary(
         bos_id=text_tokenizer.bos_token_id,

@@ -14,7 +14,8 @@ class FiniteScalarQuantizer(nn.Module):
     """Rounds each of a few channels to a few levels; a code is the mixed-radix number of its digits.
 
     Args:
-        levels: Levels of each channel; (8, 8, 6, 5) gives 1,920 codes. The first channel is the fastest digit.
+        levels: Levels of each channel, three or more; (8, 8, 6, 5) gives 1,920 codes. The first channel is the
+            fastest digit.
     """
 
     _levels: torch.Tensor

@@ -54,8 +54,8 @@ class VQConfig(StrictModel):
             raise ValueError(f"size_px {self.size_px} must be a multiple of downsampling {self.downsampling}")
         if self.width % (2 * _NORM_GROUPS) or self.max_width % _NORM_GROUPS:
             raise ValueError(f"width must be a multiple of {2 * _NORM_GROUPS}, max_width of {_NORM_GROUPS}")
-        if not self.levels or min(self.levels) < 2:
-            raise ValueError("levels must name at least one channel of two or more levels")
+        if not self.levels or min(self.levels) < 3:
+            raise ValueError("levels must name at least one channel, each of three or more levels")
         return self
 
     @property

@@ -1,7 +1,9 @@
 """Two tiny bundles with random weights, and a page that serves them."""
 
+import dataclasses
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from arra_med.generate.session import GenerationRequest, GenerationUpdate, ReportToImage
 from arra_med.imaging.view import CanonicalView
 from arra_med.models.bundle import BundleInfo, ModelBundle
 from arra_med.tokens.layout import SequenceLayout
@@ -25,13 +28,13 @@ _WORDS = ("[UNK]", "effusion", "normal", "pneumothorax", "glaucoma", "PA", "AP",
 
 def write_tiny_bundle(folder: Path, modality: str) -> Path:
     vocabulary = ImageVocabulary(
-        bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=24, vocab_size=48
+        bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=27, vocab_size=48
     )
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=48, max_position_embeddings=128, initializer_range=0.3, **shape))
     channels = 1 if modality == "cxr" else 3
-    vq = VQConfig(size_px=SIZE_PX, channels=channels, downsampling=4, width=32, max_width=32, levels=(4, 3, 2))
+    vq = VQConfig(size_px=SIZE_PX, channels=channels, downsampling=4, width=32, max_width=32, levels=(3, 3, 3))
     tokenizer = Tokenizer(WordLevel({word: 4 + i for i, word in enumerate(_WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     ModelBundle.save(
@@ -55,10 +58,23 @@ def write_tiny_bundle(folder: Path, modality: str) -> Path:
     return folder
 
 
+class Slow(ReportToImage):
+    """Waits after each row, as a large model does."""
+
+    def stream(self, request: GenerationRequest, partial_images: bool = True) -> Iterator[GenerationUpdate]:
+        for update in super().stream(request, partial_images):
+            time.sleep(1.5)
+            yield update
+
+
 @pytest.fixture(scope="session")
 def choices(tmp_path_factory: pytest.TempPathFactory) -> list[ModelChoice]:
     folder = tmp_path_factory.mktemp("bundles")
-    return [bundle_choice(write_tiny_bundle(folder / f"tiny-{modality}", modality)) for modality in ("cxr", "fundus")]
+    chest, fundus = (
+        bundle_choice(write_tiny_bundle(folder / f"tiny-{modality}", modality)) for modality in ("cxr", "fundus")
+    )
+    slow = dataclasses.replace(chest, name="slow", label="Slow", open=lambda: Slow(chest.open().bundle))
+    return [chest, slow, fundus]
 
 
 @pytest.fixture

@@ -277,7 +277,8 @@ def test_every_real_file_decodes_or_is_refused_with_a_reason(real_data):
     assert set(refused.values()) <= set(REASONS)
     assert len(outcomes) - len(refused) > 25
     assert all(path.parent.name == "odd_or_malformed" for path, reason in refused.items() if reason == "decode_failed")
-    assert {reason for path, reason in refused.items() if path.parent.name == "no_pixels"} == {"no_pixels"}
+    without = {reason for path, reason in refused.items() if path.parent.name == "no_pixels"}
+    assert without == {"no_pixels", "truncated"}  # one of them breaks off within its pixel data
 
 
 @pytest.mark.real_data
