@@ -22,11 +22,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights; chest images of 32 px from 4 x 4 codes."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     torch.manual_seed(0)
-    image_tokenizer = VQTokenizer(VQConfig(size_px=32, downsampling=8, width=32, max_width=32, levels=(4, 3, 2))).eval()
+    image_tokenizer = VQTokenizer(VQConfig(size_px=32, downsampling=8, width=32, max_width=32, levels=(4, 3, 3))).eval()
     start = build_start(
         RandomStart(preset="tiny", text_vocab_size=300),
         grid=(4, 4),
-        codebook_size=24,
+        codebook_size=36,
         max_text_tokens=32,
         sentences=["chest x-ray image, pleural effusion."],
     )

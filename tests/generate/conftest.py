@@ -43,7 +43,7 @@ def model(layout: SequenceLayout) -> PreTrainedModel:
 def bundle(model: PreTrainedModel) -> ModelBundle:
     """Random weights; chest images of 16 px from 4 x 4 codes; words it does not know are all one token."""
     torch.manual_seed(1)
-    image_tokenizer = VQTokenizer(VQConfig(size_px=16, downsampling=4, width=32, max_width=32, levels=(4, 3, 2))).eval()
+    image_tokenizer = VQTokenizer(VQConfig(size_px=16, downsampling=4, width=32, max_width=32, levels=(8, 3))).eval()
     vocabulary = {"[UNK]": 4, "effusion": 5, "pneumothorax": 6, "normal": 7, ",": 8, ".": 9, "PA": 10}
     words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()

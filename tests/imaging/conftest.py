@@ -16,7 +16,7 @@ MakeHeader = Callable[..., Dataset]
 MakeDicom = Callable[..., bytes]
 
 
-def _header(pixels: np.ndarray, **elements: Any) -> Dataset:
+def dicom_header(pixels: np.ndarray, **elements: Any) -> Dataset:
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -47,7 +47,7 @@ def _header(pixels: np.ndarray, **elements: Any) -> Dataset:
 @pytest.fixture
 def make_header() -> MakeHeader:
     """Returns a function (stored pixels, element=value, ...) -> data set; the value None leaves an element out."""
-    return _header
+    return dicom_header
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def make_dicom() -> MakeDicom:
     """Returns a function (stored pixels, compress_to=syntax, claim=syntax, element=value, ...) -> bytes of a file."""
 
     def make(pixels: np.ndarray, compress_to: str | None = None, claim: str | None = None, **elements: Any) -> bytes:
-        header = _header(pixels, **elements)
+        header = dicom_header(pixels, **elements)
         if compress_to is not None:
             header.compress(compress_to)
         if claim is not None:
