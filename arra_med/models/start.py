@@ -1,5 +1,6 @@
 """What a training starts from: random weights, a text-only language model, or a bundle that already makes images."""
 
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class PretrainedStart(StrictModel):
     """A text-only causal LM of `transformers` (`arra`).
 
     Attributes:
-        model: Hub id or local folder.
+        model: Hub id, local folder, or `package:NAME` for the folder of an installed Python package.
         gguf_file: Name of a GGUF file in it, to be dequantised to float32.
         seed: Of the new rows.
     """
@@ -106,9 +107,10 @@ def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gguf = {"gguf_file": config.gguf_file} if config.gguf_file else {}
+    location = _location(config.model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model, **gguf)
-        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32, **gguf)
+        tokenizer = AutoTokenizer.from_pretrained(location, **gguf)
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32, **gguf)
     except ImportError:
         raise BundleError(f"{config.model}: reading a GGUF file needs the package gguf: pip install gguf") from None
     except (OSError, ValueError):
@@ -117,6 +119,20 @@ def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
             "hub cannot be reached: give start.model the folder of a downloaded model"
         ) from None
     return model, tokenizer
+
+
+def _location(model: str) -> str:
+    """Returns the folder that `package:NAME` stands for; anything else as it is. The package's code does not run."""
+    prefix, _, package = model.partition(":")
+    if prefix != "package":
+        return model
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise BundleError(
+            f"start.model names the Python package {package}, which is not installed: "
+            f"pip install --no-deps {package.replace('_', '-')}"
+        )
+    return str(Path(found.origin).parent)
 
 
 def _from_bundle(config: BundleStart, grid: tuple[int, int], codebook_size: int, rep: bool) -> Start:
