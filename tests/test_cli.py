@@ -24,6 +24,7 @@ COMMANDS = [
     "app",
     "bundle info",
     "cards",
+    "evaluate prompt-effect",
     "features",
     "generate",
     "ingest",

@@ -121,12 +121,6 @@ def test_a_wrong_override_is_explained(tmp_path: Path, override: str, message: s
         load_config(path, Experiment, [override])
 
 
-def test_the_environment_fills_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARRA_MED_DATA", "/data")
-    path = write(tmp_path / "a.yaml", "seed: 1\nstudies: $ARRA_MED_DATA/cxr\n")
-    assert load_config(path, Experiment).studies == Path("/data/cxr")
-
-
 def test_the_resolved_config_comes_back_equal(tmp_path: Path) -> None:
     config = Experiment(seed=5, studies=Path("s"), alignment=Alignment(kind="rep"))
     dump_config(config, tmp_path / "run" / "config.yaml")

@@ -15,7 +15,11 @@ from arra_med.generate.export import read_provenance
 from tests.imaging.conftest import SECRET, dicom_header
 
 NUM_PATIENTS = 30
-TOKENIZER = ["tokenizer={size_px: 32, channels: 1, width: 32, max_width: 32, levels: [4, 4]}", "steps=4", "batch_size=4"]
+TOKENIZER = [
+    "tokenizer={size_px: 32, channels: 1, width: 32, max_width: 32, levels: [4, 4]}",
+    "steps=4",
+    "batch_size=4",
+]
 TRAINING = ["steps=4", "batch_size=4", "start={kind: random, preset: tiny, text_vocab_size: 300}", "samples=null"]
 
 
@@ -58,7 +62,16 @@ def test_from_dicom_files_to_a_generated_png(tmp_path: Path, capsys: pytest.Capt
     assert [row["reason"] for row in refused] == ["truncated"]
 
     changes = settings(f"studies={studies}", *TOKENIZER, "losses={perceptual: 0.0}")
-    command = ["tokenizer", "train", "--config", "mini_cxr_tokenizer.yaml", "--out", tokenizer.parent, "--device", "cpu"]
+    command = [
+        "tokenizer",
+        "train",
+        "--config",
+        "mini_cxr_tokenizer.yaml",
+        "--out",
+        tokenizer.parent,
+        "--device",
+        "cpu",
+    ]
     assert arra_med(*command, *changes) == 0
     assert arra_med("tokenize", studies, "--tokenizer", tokenizer, "--out", corpus, "--views", 2) == 0
     save_for_hf(timm.create_model("test_vit", num_classes=0), str(tmp_path / "teacher"), safe_serialization=True)
@@ -88,4 +101,6 @@ def test_from_dicom_files_to_a_generated_png(tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr()
     assert SECRET not in printed.out + printed.err
     written = [path for path in tmp_path.rglob("*") if path.is_file() and "archive" not in path.parts]
-    assert not [path.name for path in written if path.name != "quarantine.jsonl" and SECRET.encode() in path.read_bytes()]
+    assert not [
+        path.name for path in written if path.name != "quarantine.jsonl" and SECRET.encode() in path.read_bytes()
+    ]

@@ -146,14 +146,10 @@ def extract_features(
             fingerprint=fingerprint,
             versions=versions(),
         )
-        with (
-            atomic_file(out) as partial,
-            pq.ParquetWriter(
-                partial, schema.with_metadata(footer(info.model_dump(mode="json"))), compression="zstd"
-            ) as writer,
-        ):
+        described = schema.with_metadata(footer(info.model_dump(mode="json")))
+        with atomic_file(out) as partial, pq.ParquetWriter(partial, described, compression="zstd") as writer:
             for file in files:
-                writer.write_table(pq.read_table(file).replace_schema_metadata(writer.schema.metadata))
+                writer.write_table(pq.read_table(file).replace_schema_metadata(described.metadata))
         shutil.rmtree(parts_folder, ignore_errors=True)
     return info
 
@@ -246,7 +242,8 @@ class TeacherFeatures:
                 f"{self.path}: has no features for {error.args[0]}; run arra-med features again"
             ) from None
         table = self._columns[kind][rows]  # type: ignore[index]
-        values = _numbers(table.column(kind)).reshape(len(rows), *shape)
+        chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table.column(kind).chunks]
+        values = np.concatenate(chunks).reshape(len(rows), *shape)
         digests = table.column(_digest_column(kind)).to_pylist()
         for key, row, value, digest in zip(keys, rows, values, digests, strict=True):
             if digest != _digest(key, self._hashes[row], value):
@@ -286,7 +283,7 @@ def _shapes(
     teacher: "FrozenEncoder", studies: StudySet, place: ViewPlace, kinds: Sequence[Kind]
 ) -> tuple[dict[Kind, tuple[int, ...]], tuple[int, int]]:
     view = torch.from_numpy(from_uint8(load_views(studies, [place], 0)))
-    features = teacher(view.to(_device_of(teacher)))
+    features = teacher(view.to(teacher.mean.device))
     return {kind: tuple(features.get(kind).shape[1:]) for kind in kinds}, features.grid
 
 
@@ -301,7 +298,7 @@ def _encode(
     studies: StudySet, places: Sequence[ViewPlace], seed: int, teacher: "FrozenEncoder", kinds: Sequence[Kind]
 ) -> list[dict[str, Any]]:
     views = load_views(studies, places, seed)
-    features = teacher(torch.from_numpy(from_uint8(views)).to(_device_of(teacher)))
+    features = teacher(torch.from_numpy(from_uint8(views)).to(teacher.mean.device))
     values = {kind: features.get(kind).float().cpu().numpy() for kind in kinds}
     rows = []
     for position, place in enumerate(places):
@@ -315,17 +312,9 @@ def _encode(
     return rows
 
 
-def _device_of(teacher: "FrozenEncoder") -> torch.device:
-    return next(teacher.parameters()).device
-
-
 def _digest_column(kind: str) -> str:
     return f"{kind}_sha256"
 
 
 def _digest(key: str, sha256: str, value: np.ndarray) -> str:
     return digest_of_bytes(key.encode(), sha256.encode(), np.ascontiguousarray(value, dtype="<f4").tobytes())
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])

@@ -151,6 +151,8 @@ class ModelBundle:
             image_tokenizer.save_pretrained(partial / IMAGE_TOKENIZER_FOLDER)
             write_json(partial / DESCRIPTION_FILE, info.model_dump(mode="json"))
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
+            for file in partial.rglob("*.safetensors"):
+                file.chmod(0o644)  # safetensors lets nobody else read it
 
 
 def read_bundle_info(folder: Path) -> BundleInfo:

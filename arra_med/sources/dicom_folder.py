@@ -3,14 +3,12 @@
 Source: DICOM PS3.3 C.7.1.1 (patient), C.8.11.5 (View Position), PS3.5 6.2 (Age String), PS3.10 7.1 (file preamble).
 """
 
-import contextlib
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arra_med.imaging.dicom import silent_pydicom
 from arra_med.records.pseudonym import Pseudonymizer
 from arra_med.records.study import Laterality, StudyRecord, View, age_group_of
 from arra_med.sources.folder import LOCAL_LICENCE, report_beside
@@ -62,7 +60,7 @@ def read_dicom_folder(
         dicom |= {path for path in files if not path.suffix and path.name.upper() != "DICOMDIR"}
     seen: set[str] = set()
     records = []
-    with _silent_pydicom():
+    with silent_pydicom():
         for path in files:
             if path in dicom:
                 record = _record(path, folder, pseudonymizer, seen)
@@ -126,19 +124,6 @@ def _text(header: "Dataset", name: str) -> str:
     except Exception:  # noqa: BLE001 - values are decoded on access, and a broken one counts as unknown
         return ""
     return "" if value is None else str(value).strip()
-
-
-@contextlib.contextmanager
-def _silent_pydicom() -> Iterator[None]:
-    """Silences pydicom while it reads headers: its warnings quote header values."""
-    logger = logging.getLogger("pydicom")
-    was_disabled, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = was_disabled
 
 
 def _age_years(text: str) -> float | None:

@@ -110,7 +110,7 @@ def test_fewer_shards_leave_no_stale_ones(
 
 
 def test_a_tokenizer_of_another_size_is_refused(studies: Path, tmp_path: Path) -> None:
-    shape = VQConfig(size_px=32, channels=3, width=32, max_width=32, encoder_blocks=1, decoder_blocks=1, levels=(2,))
+    shape = VQConfig(size_px=32, channels=3, width=32, max_width=32, encoder_blocks=1, decoder_blocks=1, levels=(3,))
     VQTokenizer(shape).save_pretrained(tmp_path / "rgb")
     with pytest.raises(CorpusError, match=r"takes 32 px with 3 channel\(s\), the study set has 16 px with 1"):
         tokenize(studies, tmp_path / "rgb", tmp_path / "out", device="cpu", progress=False)
