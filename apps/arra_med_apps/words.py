@@ -63,6 +63,7 @@ PROVENANCE_HINT = "Every PNG carries these settings in its metadata. Your report
 MINI_LIMITS: dict[Modality, tuple[str, ...]] = {
     "cxr": (
         "A small model, made to try the method on an ordinary computer: fine detail is not trustworthy.",
+        "It follows view and age group; that it draws the finding a report names could not be shown.",
         "Its training labels hold no side, severity, device or measurement, so the image does not follow those words.",
         "It has learnt frontal views only.",
         "Finding and source of its training images go together: most pneumonia is in children.",

@@ -67,6 +67,8 @@ def model_card(info: BundleInfo) -> str:
         "",
         *(f"- {limit}" for limit in _LIMITS[info.modality]),
         "- A finding with few images above is drawn unreliably; the app says so when a report names one.",
+        "- Whether a finding's prompt moves the picture has to be measured (`arra-med evaluate prompt-effect`; the README "
+        "gives the figures of the bundled models). Until it is shown, do not expect the finding to be drawn.",
         "- Small images at reduced resolution; they support no diagnosis and no measurement.",
         "- Memorisation of training images has not been audited yet.",
         "",

@@ -1,0 +1,54 @@
+"""Held-out image-token loss of bundles on the same images and wordings, and the paired difference to the first one.
+
+    python benchmarks/held_out_loss.py --corpus runs/mini_cxr/corpus \
+        arra_med/bundles/mini-cxr-finetuned arra_med/bundles/mini-cxr
+
+The interval is over images; it says nothing about other training seeds.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from arra_med.corpus.collator import Collator
+from arra_med.corpus.dataset import Corpus, TrainingDataset
+from arra_med.models.bundle import ModelBundle
+from arra_med.training.task import TrainingTask
+
+
+def image_losses(folder: Path, corpus: Corpus) -> np.ndarray:
+    """Mean image-token loss in nats of each validation image (n,), with the wording of epoch 0."""
+    bundle = ModelBundle.load(folder)
+    dataset = TrainingDataset(corpus, "validation", bundle.layout, bundle.text_tokenizer, evaluation=True)
+    collate, task = Collator(bundle.layout), TrainingTask(bundle.model, bundle.layout, z_loss_weight=0.0)
+    losses = []
+    for index in range(len(dataset)):
+        batch = collate([dataset[index]])
+        found: dict[str, torch.Tensor] = task.held_out_losses(batch["input_ids"], batch["image_start"])
+        losses.append(float(found["image_token_loss"]))
+    return np.array(losses)
+
+
+def main() -> None:
+    """Prints one line for each bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--corpus", type=Path, required=True)
+    options = parser.parse_args()
+    corpus = Corpus.open(options.corpus)
+    losses = {folder.name: image_losses(folder, corpus) for folder in options.bundles}
+    first = next(iter(losses.values()))
+    for name, values in losses.items():
+        difference = values - first
+        line = f"{name}: {values.mean():.4f} nats over {len(values)} images"
+        if difference.any():
+            low, high = stats.t.interval(0.95, len(values) - 1, loc=difference.mean(), scale=stats.sem(difference))
+            line += f"; difference to the first {difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
