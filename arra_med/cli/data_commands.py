@@ -10,12 +10,12 @@ import typer
 from arra_med.cli.options import (
     BatchOption,
     DeviceOption,
-    Modality,
     OutFolder,
     SeedOption,
     StudiesArgument,
     ViewsOption,
 )
+from arra_med.records.study import Modality
 
 if TYPE_CHECKING:
     from arra_med.encoders.base import Feature

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from arra_med.cli.options import DeviceOption, Modality, OutFolder, SeedOption
+from arra_med.cli.options import DeviceOption, OutFolder, SeedOption
 from arra_med.config import resolve_device
 from arra_med.errors import ReportError, UserError
+from arra_med.records.study import AgeGroup, Laterality, Modality, View
 
 if TYPE_CHECKING:
     from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
@@ -26,15 +27,11 @@ def generate(
         Path | None, typer.Option("--report-file", metavar="FILE", help="A text file with the report; - reads stdin.")
     ] = None,
     modality: Annotated[Modality | None, typer.Option(help="What to draw; by default what the bundle draws.")] = None,
-    view: Annotated[
-        Literal["PA", "AP", "lateral"] | None, typer.Option(help="Projection; by default what the report says.")
-    ] = None,
+    view: Annotated[View | None, typer.Option(help="Projection; by default what the report says.")] = None,
     laterality: Annotated[
-        Literal["L", "R"] | None, typer.Option(help="Eye, for fundus photographs; by default what the report says.")
+        Laterality | None, typer.Option(help="Eye, for fundus photographs; by default what the report says.")
     ] = None,
-    age_group: Annotated[
-        Literal["adult", "child"] | None, typer.Option(help="By default what the report says, else adult.")
-    ] = None,
+    age_group: Annotated[AgeGroup | None, typer.Option(help="By default what the report says, else adult.")] = None,
     bundle: Annotated[
         str, typer.Option(metavar="PATH|mini", help="A bundle's folder, or the bundled model of the modality.")
     ] = "mini",

@@ -1,13 +1,11 @@
 """Options that several commands share, so that one word means one thing everywhere."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from arra_med.config import Device
-
-Modality = Literal["cxr", "fundus"]
 
 ConfigOption = Annotated[
     str,

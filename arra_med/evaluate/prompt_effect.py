@@ -106,9 +106,9 @@ def measure_prompt_effect(
     for finding in findings:
         fitted = FindingJudge(encoder, JudgedImages(train, np.array([finding in labels for labels in train_labels])))
         real = JudgedImages(test, np.array([finding in labels for labels in test_labels]))
-        auroc, positives = fitted.auroc(real), int(real.positive.sum())
+        auroc, positives, base = fitted.auroc(real), int(real.positive.sum()), fitted.scores(normal)
         for report in held_out_paraphrases(finding, session.bundle.spec.modality):
-            shifted, base = fitted.scores(features_of(report)), fitted.scores(normal)
+            shifted = fitted.scores(features_of(report))
             effects.append(_effect(finding, report, encoder.name, auroc, positives, shifted, base))
     return effects
 

@@ -27,7 +27,6 @@ class TaskTrainer(Trainer):
     and clips language model and projector each by its own norm, so that the projector never scales the model's steps.
 
     Args:
-        betas: Of AdamW.
         max_norm: Largest gradient norm of each of the two groups.
         kwargs: As `transformers.Trainer`; the model is a `TrainingTask`.
     """
