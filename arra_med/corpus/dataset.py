@@ -1,6 +1,6 @@
 """Training examples: a corpus, a split and an epoch become sequences.
 
-Wording, augmented view and prompt dropout of an image are drawn from (seed, epoch, image_id) alone. Neither the order
+Wording, augmented view and prompt dropout of an image are drawn from (seed, epoch, image_id, repeat) alone. Neither the order
 of the examples, the number of workers, a resumed run nor the presence of a teacher changes them: a baseline and an
 ARRA run see the very same sequences.
 """
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from arra_med.corpus.features import TeacherFeatures
 from arra_med.corpus.tokenize import Corpus
+from arra_med.corpus.repeats import repeated_images
 from arra_med.corpus.views import digest_of_bytes
 from arra_med.errors import CorpusError
 from arra_med.records.study import Split
@@ -66,6 +67,8 @@ class TrainingDataset(TorchDataset[Example]):
         prompt_dropout: Share of examples whose prompt is dropped, in [0, 1].
         teacher_features: Features of the same views, or None.
         feature: Which feature; needed with `teacher_features`.
+        repeat_threshold: Share of the images below which a finding is rare, so that its images come several times in
+            an epoch (`repeat_factors`), each time with draws of its own; 0 repeats none, and neither does evaluation.
         evaluation: Draws as in epoch 0, whatever epoch it is, always from the canonical view and without dropout, so
             that held-out losses of different epochs and runs can be compared.
 
@@ -85,6 +88,7 @@ class TrainingDataset(TorchDataset[Example]):
         prompt_dropout: float = 0.1,
         teacher_features: TeacherFeatures | None = None,
         feature: str | None = None,
+        repeat_threshold: float = 0.0,
         evaluation: bool = False,
     ) -> None:
         self.corpus = corpus
@@ -96,6 +100,7 @@ class TrainingDataset(TorchDataset[Example]):
         self.feature = feature
         self.evaluation = evaluation
         self.images = [image for image, record in enumerate(corpus.records) if record.split == split]
+        self.examples = repeated_images(corpus.records, self.images, 0.0 if evaluation else repeat_threshold)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent loader workers see it change
         self._check(split, prompt_dropout)
 
@@ -110,21 +115,21 @@ class TrainingDataset(TorchDataset[Example]):
             self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.examples)
 
     def draw(self, index: int) -> Draw:
         """Returns what chance decides for an example in this epoch."""
-        image = self.images[index]
+        image, repeat = self.examples[index]
         num_views = 1 if self.evaluation else self.corpus.num_views(image)
-        k = self._random("view", image).randrange(num_views)
-        if self._random("dropout", image).random() < self.prompt_dropout:
+        k = self._random("view", image, repeat).randrange(num_views)
+        if self._random("dropout", image, repeat).random() < self.prompt_dropout:
             return Draw("", [], k, dropped=True)
         record = self.corpus.records[image]
-        text = prompt_text(record, self._random("wording", image))
+        text = prompt_text(record, self._random("wording", image, repeat))
         if len(self._text_ids(text)) > self.layout.max_text_tokens:  # the same wording, cut where a sentence ends
             text = prompt_text(
                 record,
-                self._random("wording", image),
+                self._random("wording", image, repeat),
                 count_tokens=lambda part: len(self._text_ids(part)),
                 max_tokens=self.layout.max_text_tokens,
             )
@@ -132,7 +137,7 @@ class TrainingDataset(TorchDataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         draw = self.draw(index)
-        image = self.images[index]
+        image, _ = self.examples[index]
         codes = self.corpus.codes(image, draw.k).flatten().tolist()
         input_ids, image_span = self.layout.training_ids(draw.text_ids, codes)
         key = self.corpus.key(image, draw.k)
@@ -144,10 +149,11 @@ class TrainingDataset(TorchDataset[Example]):
     def _text_ids(self, text: str) -> list[int]:
         return self.layout.text_ids(self.text_tokenizer, text)
 
-    def _random(self, purpose: str, image: int) -> random.Random:
+    def _random(self, purpose: str, image: int, repeat: int) -> random.Random:
         """Returns a generator of its own for each purpose, so that one setting does not shift another's draws."""
-        image_id = self.corpus.records[image].image_id
-        parts = (purpose, str(self.seed), str(self.epoch), image_id)
+        parts = [purpose, str(self.seed), str(self.epoch), self.corpus.records[image].image_id]
+        if repeat:
+            parts.append(str(repeat))
         return random.Random(digest_of_bytes(*(part.encode() for part in parts)))
 
     def _check(self, split: Split, prompt_dropout: float) -> None:

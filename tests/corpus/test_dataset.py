@@ -97,6 +97,20 @@ def test_dropout_moves_no_other_draw(corpus: Corpus, layout: SequenceLayout) -> 
             assert draw.dropped or draw.text == without.draw(index).text
 
 
+def test_a_rare_finding_comes_again_with_draws_of_its_own(corpus: Corpus, layout: SequenceLayout) -> None:
+    once, again = dataset(corpus, layout), dataset(corpus, layout, repeat_threshold=1.0)
+    assert len(again) > len(once) == 4
+    first = [again.draw(index) for index, (_, repeat) in enumerate(again.examples) if repeat == 0]
+    assert first == [once.draw(index) for index in range(4)]  # repeats move no other draw
+    index = next(index for index, (_, repeat) in enumerate(again.examples) if repeat == 1)
+    seen = []
+    for epoch in range(8):
+        again.set_epoch(epoch)
+        seen.append((again.draw(index), again.draw(index - 1)))
+    assert any(repeated != first for repeated, first in seen)
+    assert len(dataset(corpus, layout, repeat_threshold=1.0, evaluation=True)) == 4
+
+
 def test_evaluation_is_the_same_in_every_epoch(corpus: Corpus, layout: SequenceLayout) -> None:
     examples = dataset(corpus, layout, prompt_dropout=1.0, evaluation=True)
     before = [examples[index] for index in range(4)]
