@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from arra_med.corpus.features import TeacherFeatures
-from arra_med.corpus.tokenize import Corpus
 from arra_med.corpus.repeats import repeated_images
+from arra_med.corpus.tokenize import Corpus
 from arra_med.corpus.views import digest_of_bytes
 from arra_med.errors import CorpusError
 from arra_med.records.study import Split
