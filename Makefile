@@ -48,7 +48,7 @@ data: $(VENV)/.installed-test
 
 mini-cxr: data
 	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/cxr/studies.csv" --out runs/mini_cxr/studies --size 128 --redistributable-only
-	$(call tokens_and_features,cxr,2)
+	$(call tokens_and_features,cxr,6)
 	$(call bundle,cxr,finetune,mini-cxr-finetuned)
 	$(call bundle,cxr,arra,mini-cxr)
 

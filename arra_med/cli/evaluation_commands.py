@@ -45,7 +45,9 @@ def prompt_effect_command(
         low, high = effect.interval
         typer.echo(
             f"{effect.finding}: {effect.report!r}: shift {effect.shift:+.2f} [{low:+.2f}, {high:+.2f}] log-odds, "
-            f"{effect.shift_in_spreads:+.2f} spreads over {effect.num_seeds} seeds (judge's AUROC on real images "
-            f"{effect.auroc_real:.2f}, {effect.num_real_positives} positives)"
+            f"{effect.shift_in_spreads:+.2f} spreads over {effect.num_seeds} seeds (real images: {effect.real_shift:+.2f}, "
+            f"the judge's AUROC {effect.auroc_real:.2f}, {effect.num_real_positives} positives)"
         )
-    write_json(out, {"effects": [dataclasses.asdict(effect) for effect in effects], "versions": versions()})
+    settings = {"bundle": bundle.name, "source": source, "guidance_scale": guidance}
+    told = [dataclasses.asdict(effect) for effect in effects]
+    write_json(out, {"settings": settings, "effects": told, "versions": versions()})

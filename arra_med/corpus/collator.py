@@ -27,6 +27,7 @@ class Collator:
 
         Returns:
             input_ids: int64 (B, T), padded on the right.
+            context_ids: int64 (B, T), what the model sees of `input_ids` (`Example.context_ids`).
             attention_mask: int64 (B, T), 1 at every token that is no padding.
             labels: int64 (B, T), the image tokens and the `eoi` after them at their own positions (the model shifts
                 them); `IGNORED_LABEL` elsewhere.
@@ -40,16 +41,19 @@ class Collator:
         longest = max(len(example["input_ids"]) for example in examples)
         shape = (len(examples), longest)
         input_ids = torch.full(shape, self.layout.vocabulary.pad_id, dtype=torch.int64)
+        context_ids = input_ids.clone()
         attention_mask = torch.zeros(shape, dtype=torch.int64)
         labels = torch.full(shape, IGNORED_LABEL, dtype=torch.int64)
         for row, example in enumerate(examples):
             ids = torch.tensor(example["input_ids"], dtype=torch.int64)
             start, stop = example["image_span"]
             input_ids[row, : len(ids)] = ids
+            context_ids[row, : len(ids)] = torch.tensor(example["context_ids"], dtype=torch.int64)
             attention_mask[row, : len(ids)] = 1
             labels[row, start : stop + 1] = ids[start : stop + 1]  # eoi is the one after the image
         batch: dict[str, Any] = {
             "input_ids": input_ids,
+            "context_ids": context_ids,
             "attention_mask": attention_mask,
             "labels": labels,
             "image_start": torch.tensor([example["image_span"][0] for example in examples], dtype=torch.int64),

@@ -44,12 +44,14 @@ class Example(TypedDict):
 
     Attributes:
         input_ids: The sequence.
+        context_ids: What the model sees of it: `input_ids`, or with token noise some image tokens replaced.
         image_span: Positions of the image tokens in it.
         key: `image_id#k` of the view.
         teacher_features: float32 (D,) or (N, D), or None without a teacher.
     """
 
     input_ids: list[int]
+    context_ids: list[int]
     image_span: Span
     key: str
     teacher_features: torch.Tensor | None
@@ -65,6 +67,9 @@ class TrainingDataset(TorchDataset[Example]):
         text_tokenizer: The language model's Hugging Face tokenizer.
         seed: Of all draws.
         prompt_dropout: Share of examples whose prompt is dropped, in [0, 1].
+        token_noise: Chance of an image token, in [0, 1), to be replaced by any code where it stands as context; what is
+            predicted stays right. It works against learning images by heart, and against errors that grow while
+            sampling (LlamaGen drops tokens for the same purpose). Evaluation has none.
         teacher_features: Features of the same views, or None.
         feature: Which feature; needed with `teacher_features`.
         repeat_threshold: Share of the images below which a finding is rare, so that its images come several times in
@@ -86,6 +91,7 @@ class TrainingDataset(TorchDataset[Example]):
         *,
         seed: int = 0,
         prompt_dropout: float = 0.1,
+        token_noise: float = 0.0,
         teacher_features: TeacherFeatures | None = None,
         feature: str | None = None,
         repeat_threshold: float = 0.0,
@@ -96,6 +102,7 @@ class TrainingDataset(TorchDataset[Example]):
         self.text_tokenizer = text_tokenizer
         self.seed = seed
         self.prompt_dropout = 0.0 if evaluation else prompt_dropout
+        self.token_noise = 0.0 if evaluation else token_noise
         self.teacher_features = teacher_features
         self.feature = feature
         self.evaluation = evaluation
@@ -137,14 +144,27 @@ class TrainingDataset(TorchDataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         draw = self.draw(index)
-        image, _ = self.examples[index]
+        image, repeat = self.examples[index]
         codes = self.corpus.codes(image, draw.k).flatten().tolist()
         input_ids, image_span = self.layout.training_ids(draw.text_ids, codes)
+        context_ids = list(input_ids)
+        if self.token_noise:
+            first, codebook_size = self.layout.vocabulary.first_image_id, self.layout.vocabulary.codebook_size
+            chance = self._random("noise", image, repeat)
+            for position in range(*image_span):
+                if chance.random() < self.token_noise:
+                    context_ids[position] = first + chance.randrange(codebook_size)
         key = self.corpus.key(image, draw.k)
         features = None
         if self.teacher_features is not None and self.feature is not None:
             features = self.teacher_features.get([key], self.feature)[0]
-        return Example(input_ids=input_ids, image_span=image_span, key=key, teacher_features=features)
+        return Example(
+            input_ids=input_ids,
+            context_ids=context_ids,
+            image_span=image_span,
+            key=key,
+            teacher_features=features,
+        )
 
     def _text_ids(self, text: str) -> list[int]:
         return self.layout.text_ids(self.text_tokenizer, text)
@@ -166,8 +186,9 @@ class TrainingDataset(TorchDataset[Example]):
         if not self.images:
             there = ", ".join(corpus.info.split_counts)
             raise CorpusError(f"{corpus.folder}: no image is in split {split}; it has {there}")
-        if not 0 <= prompt_dropout <= 1:
-            raise CorpusError(f"prompt_dropout is {prompt_dropout}; it is a share from 0 to 1")
+        for name, share in (("prompt_dropout", prompt_dropout), ("token_noise", self.token_noise)):
+            if not 0 <= share <= 1:
+                raise CorpusError(f"{name} is {share}; it is a share from 0 to 1")
         if (self.teacher_features is None) != (self.feature is None):
             raise CorpusError("teacher features and the name of the feature go together: give both or neither")
         if self.teacher_features is not None and self.feature is not None:

@@ -33,6 +33,8 @@ class PromptEffect:
         judge: Name of the encoder under the judge.
         auroc_real: The judge on real held-out images of its source, with the finding against all others.
         num_real_positives: Held-out images with the finding.
+        real_shift: Mean difference of the judge's log-odds between real held-out images with and without the finding:
+            what a generator as good as real images would reach.
         num_seeds: Pairs.
         shift: Mean difference of the judge's log-odds, finding prompt minus normal prompt at the same seed.
         interval: 95% t interval of the shift over seeds.
@@ -46,6 +48,7 @@ class PromptEffect:
     judge: str
     auroc_real: float
     num_real_positives: int
+    real_shift: float
     num_seeds: int
     shift: float
     interval: tuple[float, float]
@@ -106,25 +109,26 @@ def measure_prompt_effect(
     for finding in findings:
         fitted = FindingJudge(encoder, JudgedImages(train, np.array([finding in labels for labels in train_labels])))
         real = JudgedImages(test, np.array([finding in labels for labels in test_labels]))
-        auroc, positives, base = fitted.auroc(real), int(real.positive.sum()), fitted.scores(normal)
+        base = fitted.scores(normal)
         for report in held_out_paraphrases(finding, session.bundle.spec.modality):
-            shifted = fitted.scores(features_of(report))
-            effects.append(_effect(finding, report, encoder.name, auroc, positives, shifted, base))
+            effects.append(_effect(finding, report, fitted, real, fitted.scores(features_of(report)), base))
     return effects
 
 
 def _effect(
-    finding: str, report: str, judge: str, auroc: float, positives: int, shifted: np.ndarray, normal: np.ndarray
+    finding: str, report: str, judge: FindingJudge, real: JudgedImages, shifted: np.ndarray, normal: np.ndarray
 ) -> PromptEffect:
+    real_scores = judge.scores(real.features)
     difference = shifted - normal
     interval = stats.t.interval(0.95, len(difference) - 1, loc=difference.mean(), scale=stats.sem(difference))
     spread = float(normal.std(ddof=1))
     return PromptEffect(
         finding=finding,
         report=report,
-        judge=judge,
-        auroc_real=auroc,
-        num_real_positives=positives,
+        judge=judge.encoder.name,
+        auroc_real=judge.auroc(real),
+        num_real_positives=int(real.positive.sum()),
+        real_shift=float(real_scores[real.positive].mean() - real_scores[~real.positive].mean()),
         num_seeds=len(difference),
         shift=float(difference.mean()),
         interval=(float(interval[0]), float(interval[1])),

@@ -37,6 +37,7 @@ class TrainConfig(StrictModel):
         alignment: ARRA's block; absent for direct fine-tuning.
         max_text_tokens: Longest prompt.
         prompt_dropout: Share of sequences without prompt, which trains the unconditional branch of guidance.
+        token_noise: Chance of an image token to be replaced where it stands as context, against learning by heart.
         repeat_threshold: Share of the training images below which a finding counts as rare: its images come up to six
             times an epoch (repeat factor sampling); 0 shows every image once.
         z_loss_weight: Weight of the z-loss, in the baseline and in ARRA alike.
@@ -66,6 +67,7 @@ class TrainConfig(StrictModel):
     alignment: AlignmentConfig | None = None
     max_text_tokens: int = Field(default=64, gt=0)
     prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
+    token_noise: float = Field(default=0.0, ge=0, lt=1)
     repeat_threshold: float = Field(default=0.0, ge=0, le=1)
     z_loss_weight: float = Field(default=1e-5, ge=0)
     steps: int = Field(gt=0)
@@ -158,6 +160,7 @@ def _trainer(
         corpus,
         "train",
         prompt_dropout=config.prompt_dropout,
+        token_noise=config.token_noise,
         repeat_threshold=config.repeat_threshold,
         teacher_features=teacher,
         feature=feature,

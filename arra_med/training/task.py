@@ -42,7 +42,11 @@ class TrainingTask(nn.Module):
             self._tap = HiddenStateTap(decoder_blocks(language_model), alignment.layer)
 
     def forward(
-        self, input_ids: torch.Tensor, image_start: torch.Tensor, teacher_features: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        image_start: torch.Tensor,
+        teacher_features: torch.Tensor | None = None,
+        context_ids: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Computes the losses of a right-padded batch.
 
@@ -52,16 +56,18 @@ class TrainingTask(nn.Module):
             input_ids: (B, L) int64.
             image_start: (B,) int64, position of each row's first image token.
             teacher_features: (B, D) global teacher features of the same images; required with alignment.
+            context_ids: (B, L) int64, what the model sees in place of `input_ids`, which stay what it predicts.
 
         Returns:
             `loss` (what is descended) and its named parts: `image_token_loss`, `z_loss` and, with alignment,
             `alignment_loss`.
         """
+        seen = input_ids if context_ids is None else context_ids
         if self.alignment is None:
-            hidden_states = self._hidden_states(input_ids)
+            hidden_states = self._hidden_states(seen)
         else:
             with self._tap.listen():
-                hidden_states = self._hidden_states(input_ids)
+                hidden_states = self._hidden_states(seen)
         losses = self._token_losses(hidden_states, input_ids, image_start)
         loss = losses["image_token_loss"] + self.z_loss_weight * losses["z_loss"]
         if self.alignment is not None:

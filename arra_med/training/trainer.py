@@ -17,7 +17,7 @@ from arra_med.training.task import TrainingTask
 
 COMPLETE_MARK = "complete.json"
 _WEIGHTS = "task.safetensors"
-_BATCH_TENSORS = ("input_ids", "image_start", "teacher_features")
+_BATCH_TENSORS = ("input_ids", "context_ids", "image_start", "teacher_features")
 
 
 class TaskTrainer(Trainer):

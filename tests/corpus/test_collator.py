@@ -9,7 +9,13 @@ from arra_med.tokens.layout import SequenceLayout, Span
 
 def example(text_ids: list[int], codes: list[int], layout: SequenceLayout, features: torch.Tensor | None) -> Example:
     input_ids, span = layout.training_ids(text_ids, codes)
-    return Example(input_ids=input_ids, image_span=span, key=f"image{len(text_ids)}#0", teacher_features=features)
+    return Example(
+        input_ids=input_ids,
+        context_ids=[*input_ids[:-1], 77],
+        image_span=span,
+        key=f"image{len(text_ids)}#0",
+        teacher_features=features,
+    )
 
 
 def test_a_batch_worked_out_by_hand(layout: SequenceLayout) -> None:
@@ -19,6 +25,10 @@ def test_a_batch_worked_out_by_hand(layout: SequenceLayout) -> None:
     assert batch["input_ids"].tolist() == [
         [0, 50, 2, 200, 201, 202, 203, 3, 1, 1],
         [0, 60, 61, 62, 2, 211, 210, 209, 208, 3],
+    ]
+    assert batch["context_ids"].tolist() == [
+        [0, 50, 2, 200, 201, 202, 203, 77, 1, 1],
+        [0, 60, 61, 62, 2, 211, 210, 209, 208, 77],
     ]
     assert batch["attention_mask"].tolist() == [[1] * 8 + [0] * 2, [1] * 10]
     assert batch["labels"].tolist() == [

@@ -111,6 +111,25 @@ def test_a_rare_finding_comes_again_with_draws_of_its_own(corpus: Corpus, layout
     assert len(dataset(corpus, layout, repeat_threshold=1.0, evaluation=True)) == 4
 
 
+def test_token_noise_changes_the_context_and_nothing_else(corpus: Corpus, layout: SequenceLayout) -> None:
+    clean, noisy = dataset(corpus, layout), dataset(corpus, layout, token_noise=0.25)
+    num_changed = num_seen = 0
+    for epoch in range(50):
+        clean.set_epoch(epoch)
+        noisy.set_epoch(epoch)
+        for index in range(4):
+            example = noisy[index]
+            assert example["input_ids"] == clean[index]["input_ids"] == clean[index]["context_ids"]
+            pairs = list(zip(example["input_ids"], example["context_ids"], strict=True))
+            start, stop = example["image_span"]
+            assert all(own == seen for own, seen in pairs[:start] + pairs[stop:])
+            assert all(200 <= seen < 212 for _, seen in pairs[start:stop])
+            num_changed += sum(own != seen for own, seen in pairs)
+            num_seen += stop - start
+    assert num_changed / num_seen == pytest.approx(0.25 * 11 / 12, abs=0.06)  # one draw in 12 hits the same code
+    assert dataset(corpus, layout, token_noise=0.5, evaluation=True).token_noise == 0
+
+
 def test_evaluation_is_the_same_in_every_epoch(corpus: Corpus, layout: SequenceLayout) -> None:
     examples = dataset(corpus, layout, prompt_dropout=1.0, evaluation=True)
     before = [examples[index] for index in range(4)]

@@ -36,7 +36,13 @@ def test_too_few_positives_are_not_judged() -> None:
 
 def test_an_effect_by_hand() -> None:
     normal, shifted = np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.0, 2.0, 5.0, 5.0])
-    effect = prompt_effect._effect("effusion", "words", "judge", 0.8, 37, shifted, normal)
+    judge: Any = SimpleNamespace(
+        encoder=SimpleNamespace(name="fixed"), scores=lambda features: features[:, 0], auroc=lambda _: 0.75
+    )
+    real = JudgedImages(np.array([[4.0], [2.0], [3.0], [1.0]]), np.array([True, True, False, False]))
+    effect = prompt_effect._effect("effusion", "words", judge, real, shifted, normal)
+    assert (effect.judge, effect.auroc_real, effect.num_real_positives) == ("fixed", 0.75, 2)
+    assert effect.real_shift == 1.0  # (4 + 2) / 2 - (3 + 1) / 2
     assert effect.shift == 2.0  # differences 2, 1, 3, 2
     half = stats.t.ppf(0.975, 3) * np.sqrt(2 / 3) / 2
     assert effect.interval == pytest.approx((2.0 - half, 2.0 + half))

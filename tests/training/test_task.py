@@ -50,6 +50,19 @@ def test_losses_equal_those_of_spans_written_out_by_hand() -> None:
     assert float(losses["loss"]) == pytest.approx(float(total), rel=1e-6)
 
 
+def test_a_replaced_context_token_is_seen_and_its_place_still_predicts_the_right_one() -> None:
+    subject, inputs = task(None), batch([10, 11, 12])
+    context_ids = inputs["input_ids"].clone()
+    context_ids[0, 6] = 27  # the image's second token, 22
+    with torch.no_grad():
+        losses = subject(**inputs, context_ids=context_ids)
+        logits = subject.language_model(context_ids).logits
+        expected = autoregressive_loss(logits[:, 4:9], inputs["input_ids"][:, 5:10])
+        clean = subject(**inputs)
+    assert float(losses["image_token_loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert float(losses["image_token_loss"]) != pytest.approx(float(clean["image_token_loss"]), rel=1e-5)
+
+
 def test_padding_changes_no_loss() -> None:
     subject = task()
     with torch.no_grad():
