@@ -41,6 +41,14 @@ class CorpusError(UserError):
     """A corpus or a feature file is missing, incomplete or belongs to other images."""
 
 
+class DeidentificationError(UserError):
+    """De-identified copies cannot be made, or not here."""
+
+
+class EngineError(UserError):
+    """A cluster cannot be reached, or its machines do not see the same files."""
+
+
 class TokenizerError(UserError):
     """An image tokenizer is missing, incomplete or does not fit."""
 

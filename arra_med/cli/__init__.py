@@ -11,7 +11,9 @@ import typer
 import arra_med
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.evaluation_commands import evaluate_app
+from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.model_commands import app_command, bundle_app, generate
+from arra_med.cli.privacy_commands import deidentify, key
 from arra_med.cli.sentences import run_and_explain
 from arra_med.cli.training_commands import tokenizer_app, train
 
@@ -32,6 +34,8 @@ app = typer.Typer(
     epilog="Every command explains itself: arra-med train --help. Research use only, not for clinical decisions.",
 )
 app.command()(ingest)
+app.command()(inspect)
+app.command()(report)
 app.add_typer(tokenizer_app, name="tokenizer")
 app.command()(tokenize)
 app.command()(features)
@@ -41,6 +45,8 @@ app.command("app")(app_command)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bundle_app, name="bundle")
 app.command()(cards)
+app.command()(deidentify)
+app.command()(key)
 
 
 def _print_version(asked: bool) -> None:

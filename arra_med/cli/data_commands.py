@@ -3,22 +3,35 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from arra_med.cli.options import (
     BatchOption,
+    BurnedInOption,
     DeviceOption,
+    ForProcessingOption,
+    OrientationOption,
     OutFolder,
     SeedOption,
     StudiesArgument,
     ViewsOption,
 )
+from arra_med.errors import UserError
 from arra_med.records.study import Modality
+from arra_med.sources import Layout
 
 if TYPE_CHECKING:
     from arra_med.encoders.base import Feature
+
+
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="This machine, or a Ray cluster that sees the same files.")
+]
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is this machine's own.")
+]
 
 
 class FeatureKind(StrEnum):
@@ -34,36 +47,120 @@ def ingest(
     source: Annotated[
         Path, typer.Argument(metavar="PATH|MANIFEST", help="A CSV, JSONL or Parquet manifest, or a folder of images.")
     ],
-    out: OutFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the study set goes; made if missing.")
+    ] = None,
     modality: Annotated[Modality, typer.Option(help="What the images are.")] = "cxr",
     size: Annotated[int, typer.Option("--size", min=16, help="Side of the canonical view in pixels.")] = 256,
     redistributable_only: Annotated[
         bool, typer.Option("--redistributable-only", help="Only rows whose weights may be passed on.")
     ] = False,
+    layout: Annotated[Layout | None, typer.Option(help="Of the folder; by default what its files tell.")] = None,
+    allow_for_processing: ForProcessingOption = False,
+    allow_burned_in: BurnedInOption = False,
+    correct_orientation: OrientationOption = False,
+    duplicate_distance: Annotated[
+        int, typer.Option(min=0, max=64, help="Bits of 64 in which the perceptual hashes of duplicates may differ.")
+    ] = 2,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Quarantine duplicates; by default they are only listed.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the contents of known files, not size and time of change alone.")
+    ] = False,
+    engine: EngineOption = "local",
+    address: AddressOption = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one a core.")] = None,
+    time_limit: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="For one file.")] = 120,
+    memory_limit: Annotated[float, typer.Option(min=1, metavar="GIB", help="Of one decoding process.")] = 8.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many studies.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read every file, write no study set, and tell what would become of it.")
+    ] = False,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: read only this many files, drawn at random.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="With --dry-run: one entry for each file, as JSON.")
+    ] = None,
+    table_file: Annotated[
+        Path | None, typer.Option("--table", metavar="FILE", help="With --dry-run: one row for each file, as CSV.")
+    ] = None,
 ) -> None:
     """Reads studies into a study set.
 
     It holds the records and their canonical views, as Parquet. A file that cannot be read goes to quarantine.jsonl
-    with its reason, and the others are done all the same. Start the same command again to go on after a stop.
+    with its reason, and the others are done all the same. Start the same command again to go on after a stop, or after
+    files were added: what is there already is not read again. report.html shows what the set holds.
 
     \b
     Examples:
       arra-med ingest studies.csv --out studies/
+      arra-med ingest dicom_folder/ --dry-run --table would_be.csv
       arra-med ingest dicom_folder/ --out studies/ --size 256
       arra-med ingest fundus.csv --modality fundus --out studies/
+      arra-med ingest /shared/archive --out /shared/studies --engine ray --address auto
     """
+    from arra_med.corpus.decoding import DecodingSettings
+    from arra_med.corpus.dry_run import dry_run as run_dry
+    from arra_med.corpus.engine import EngineChoice
     from arra_med.corpus.ingest import ingest as run_ingest
+    from arra_med.corpus.ingest_report import REPORT_FILE, write_ingest_report
+    from arra_med.imaging.rules import ReadingRules
     from arra_med.imaging.view import CanonicalView
 
-    spec = CanonicalView(modality=modality, size_px=size)
-    report = run_ingest(
-        source, out, spec, redistributable_only=redistributable_only, workers=workers, limit=limit, progress=True
+    rules = ReadingRules(
+        allow_for_processing=allow_for_processing,
+        allow_burned_in=allow_burned_in,
+        correct_orientation=correct_orientation,
     )
+    settings = DecodingSettings(
+        spec=CanonicalView(modality=modality, size_px=size),
+        rules=rules,
+        time_limit_s=time_limit,
+        memory_limit_gib=memory_limit,
+    )
+    if dry_run:
+        told = run_dry(
+            source,
+            settings,
+            layout=layout,
+            redistributable_only=redistributable_only,
+            duplicate_distance=duplicate_distance,
+            drop_duplicates=drop_duplicates,
+            workers=workers,
+            limit=limit,
+            sample=sample,
+        )
+        if json_file:
+            told.write_json(json_file)
+        if table_file:
+            told.write_table(table_file)
+        typer.echo("\n".join(told.lines()))
+        return
+    if out is None or sample or json_file or table_file:
+        raise UserError("give --out FOLDER to write a study set, or --dry-run; --sample, --json and --table need it")
+    report = run_ingest(
+        source,
+        out,
+        settings,
+        layout=layout,
+        redistributable_only=redistributable_only,
+        duplicate_distance=duplicate_distance,
+        drop_duplicates=drop_duplicates,
+        verify=verify,
+        engine=EngineChoice(kind=engine, address=address),
+        workers=workers,
+        limit=limit,
+    )
+    write_ingest_report(out, out / REPORT_FILE)
     typer.echo(f"{report.written} studies written to {out}, {report.kept} of all rows kept from an earlier run")
-    _echo_reasons("quarantined (see quarantine.jsonl)", report.quarantined, report.reasons)
-    _echo_reasons("left out", report.skipped, report.skip_reasons)
+    _echo_reasons("rows quarantined (see quarantine.jsonl)", report.quarantined, report.reasons)
+    _echo_reasons("rows left out", report.skipped, report.skip_reasons)
+    _echo_reasons("notes on the source (see source_notes.jsonl)", sum(report.notes.values()), report.notes)
+    if report.num_duplicates and not drop_duplicates:
+        typer.echo(f"{report.num_duplicates} images show the same picture as an earlier one (see duplicates.jsonl)")
+    typer.echo(f"what the set holds: {out / REPORT_FILE} (it shows patients' images)")
 
 
 def tokenize(
@@ -74,6 +171,8 @@ def tokenize(
     seed: SeedOption = 0,
     batch_size: BatchOption = 32,
     device: DeviceOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = "auto",
 ) -> None:
     """Turns a study set into a corpus.
 
@@ -83,9 +182,19 @@ def tokenize(
     Example:
       arra-med tokenize studies/ --tokenizer runs/tokenizer/tokenizer --views 4 --out corpus/
     """
+    from arra_med.corpus.engine import EngineChoice
     from arra_med.corpus.tokenize import tokenize as run_tokenize
 
-    run_tokenize(studies, tokenizer, out, views=views, seed=seed, batch_size=batch_size, device=device or "auto")
+    run_tokenize(
+        studies,
+        tokenizer,
+        out,
+        views=views,
+        seed=seed,
+        batch_size=batch_size,
+        device=device or "auto",
+        engine=EngineChoice(kind=engine, address=address),
+    )
     typer.echo(f"corpus written to {out}")
 
 
@@ -109,6 +218,8 @@ def features(
     seed: SeedOption = 0,
     batch_size: BatchOption = 32,
     device: DeviceOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = "auto",
 ) -> None:
     """Computes a frozen teacher's features.
 
@@ -120,6 +231,7 @@ def features(
       arra-med features studies/ --teacher efficientnet_lite0 --out efficientnet_lite0.parquet
       arra-med features studies/ --teacher biomedclip --kind cls --out biomedclip.parquet
     """
+    from arra_med.corpus.engine import EngineChoice
     from arra_med.corpus.features import extract_features
 
     extract_features(
@@ -131,6 +243,7 @@ def features(
         kinds=cast("list[Feature]", [each.value for each in kind or [FeatureKind.MEAN]]),
         batch_size=batch_size,
         device=device or "auto",
+        engine=EngineChoice(kind=engine, address=address),
     )
     typer.echo(f"features written to {out}")
 
@@ -168,4 +281,4 @@ def _echo_fields(fields: Mapping[str, object]) -> None:
 def _echo_reasons(what: str, count: int, reasons: Mapping[str, int]) -> None:
     if count:
         named = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
-        typer.echo(f"{count} rows {what}: {named}")
+        typer.echo(f"{count} {what}: {named}")

@@ -29,6 +29,15 @@ ViewsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the random choices.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")]
+ForProcessingOption = Annotated[
+    bool, typer.Option("--allow-for-processing", help="Read detector signal that is not meant for display.")
+]
+BurnedInOption = Annotated[
+    bool, typer.Option("--allow-burned-in", help="Read images that declare text in their pixels, or look like it.")
+]
+OrientationOption = Annotated[
+    bool, typer.Option("--correct-orientation", help="Turn or mirror as PatientOrientation suggests.")
+]
 
 
 def all_overrides(settings: list[str] | None, device: Device | None) -> list[str]:

@@ -4,74 +4,168 @@ Image decoders are C code, and a file can crash, hang or exhaust them. Each file
 process with a time and a memory limit; a file whose worker dies is tried once more alone, and named if it dies again.
 """
 
+import contextlib
+import hashlib
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import resource
 import signal
+import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
-import numpy as np
+import xxhash
+from pydantic import Field
 
-from arra_med.corpus.study_set import encode_png, view_sha256
+from arra_med.config import StrictModel
+from arra_med.corpus.study_rows import encode_png, view_sha256
 from arra_med.errors import ImageError, StudySetError
-from arra_med.imaging.read import load_view
+from arra_med.imaging.perceptual_hash import perceptual_hash
+from arra_med.imaging.read import MAX_FILE_BYTES, StudyView, read_study_view
+from arra_med.imaging.rules import ReadingRules
 from arra_med.imaging.view import CanonicalView
 
-FILE_LIMIT_S = 120
-MEMORY_LIMIT_BYTES = 8 * 2**30
 WORKER_CRASHED = "worker_crashed"
+_IN_FLIGHT_PER_WORKER = 3  # what a worker does while the results of the others are written
+_FILE_HASH_BYTES = 8
+_CHUNK_BYTES = 1 << 20
+
+
+class DecodingSettings(StrictModel):
+    """What a file is read as, and what its decoder may take.
+
+    Attributes:
+        spec: The view wanted.
+        rules: What the run allows.
+        time_limit_s: Seconds for one file.
+        memory_limit_gib: Memory of a worker process; the libraries themselves take about 1 GiB of it.
+    """
+
+    spec: CanonicalView
+    rules: ReadingRules = ReadingRules()
+    time_limit_s: Annotated[int, Field(ge=1)] = 120
+    memory_limit_gib: Annotated[float, Field(ge=1)] = 8.0
 
 
 @dataclass(frozen=True)
 class DecodedView:
-    """A canonical view, encoded as PNG, and the hash of its pixels."""
+    """What a file shows.
+
+    Attributes:
+        png: The canonical view, encoded as PNG.
+        sha256: Of the view's pixels.
+        perceptual_hash: 64 bits; near for views that show the same picture.
+        flags: What had to be decided or was noticed.
+        scores: What the quality checks measured.
+        file_hash: Of the file's content.
+    """
 
     png: bytes
     sha256: str
+    perceptual_hash: int
+    flags: tuple[str, ...]
+    scores: dict[str, float]
+    file_hash: str
 
 
 @dataclass(frozen=True)
 class RefusedFile:
-    """Why a file gives no view; `reason` is a code of `arra_med.imaging.read`, or `worker_crashed`."""
+    """Why a file gives no view.
+
+    Attributes:
+        reason: A code of `arra_med.imaging.reasons`, or `worker_crashed`.
+        message: What was found and what to do; no path and no header value.
+        file_hash: Of the file's content; empty if it cannot be read.
+    """
 
     reason: str
     message: str
+    file_hash: str
 
 
 Outcome = DecodedView | RefusedFile
-LoadView = Callable[[Path, CanonicalView], np.ndarray]
+ReadView = Callable[[Path, CanonicalView, ReadingRules], StudyView]
+
+
+def decode_record(
+    path: str, settings: DecodingSettings, file_key: bytes, read: ReadView = read_study_view
+) -> DecodedView | RefusedFile:
+    """Reads one file, whichever engine runs; whatever goes wrong is the file's refusal.
+
+    Args:
+        path: The file.
+        settings: What it is read as.
+        file_key: Keys the hash of its content.
+        read: Turns the file into a view.
+    """
+    try:
+        view, flags, scores = read(Path(path), settings.spec, settings.rules)
+        told = (encode_png(view), view_sha256(view), perceptual_hash(view), tuple(flags), dict(scores))
+        return DecodedView(*told, hash_file(path, file_key))
+    except ImageError as error:
+        reason, message = error.reason, str(error)
+    except MemoryError:
+        reason, message = "too_large", f"needs more than {settings.memory_limit_gib:g} GiB to decode"
+    except Exception as error:  # noqa: BLE001 - quarantine: whatever a decoder throws at us belongs to this one file
+        reason, message = "decode_failed", f"its decoder failed ({type(error).__name__})"
+    return RefusedFile(reason, message, hash_file(path, file_key))
+
+
+def hash_file(path: str, key: bytes) -> str:
+    """Returns a keyed hash of a file's content: it tells a change, and nothing to those without the key.
+
+    Args:
+        path: The file.
+        key: 1 to 64 bytes.
+
+    Returns:
+        16 hex digits; "" if the path is no regular file of readable size.
+    """
+    digest = xxhash.xxh3_128()
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) > MAX_FILE_BYTES:
+            return ""
+        with open(path, "rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except (OSError, ValueError):
+        return ""
+    return hashlib.blake2b(digest.digest(), key=key, digest_size=_FILE_HASH_BYTES).hexdigest()
 
 
 class DecodingPool:
     """Worker processes that turn files into canonical views.
 
     Args:
-        spec: The view wanted.
+        settings: What the files are read as, and the limits.
         num_workers: Number of processes; 0 decodes in this process, which is for files made by the program itself.
-        load: Turns a file into a view; a function that a worker process can import.
+        file_key: Keys the hashes of contents.
+        read: Turns a file into a view; a function that a worker process can import.
 
     Raises:
         StudySetError: On entering, if a worker process cannot start at all.
     """
 
-    def __init__(self, spec: CanonicalView, num_workers: int, load: LoadView = load_view) -> None:
-        self.spec = spec
-        self.load = load
+    def __init__(
+        self, settings: DecodingSettings, num_workers: int, file_key: bytes, read: ReadView = read_study_view
+    ) -> None:
+        self.settings = settings
         self.num_workers = num_workers
+        self.file_key = file_key
+        self.read = read
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         if self.num_workers > 0:
-            self._pool = _start_pool(self.num_workers)
+            self._pool = self._start(self.num_workers)
         return self
 
     def __exit__(
@@ -80,42 +174,72 @@ class DecodingPool:
         if self._pool is not None:
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def decode(self, paths: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
-        """Yields (index into `paths`, outcome) for every path, in no fixed order."""
+    def decode(self, paths: Iterable[str]) -> Iterator[tuple[int, Outcome]]:
+        """Yields (position in `paths`, outcome) for every path, in no fixed order.
+
+        Few files are in flight at a time, and a path is taken only when a worker is about to need it: a slow consumer
+        holds the workers back, and memory does not grow.
+        """
         if self.num_workers == 0:
-            yield from ((index, _decode_file(path, self.spec, self.load)) for index, path in enumerate(paths))
+            for position, path in enumerate(paths):
+                yield position, decode_record(path, self.settings, self.file_key, self.read)
             return
-        waiting = deque(range(len(paths)))
-        in_flight: dict[Future[Outcome], int] = {}
-        while waiting or in_flight:
-            self._pool = pool = self._pool or _start_pool(self.num_workers)
+        waiting = enumerate(paths)
+        in_flight: dict[Future[Outcome], tuple[int, str]] = {}
+        while True:
+            self._pool = pool = self._pool or self._start(self.num_workers)
+            suspects: list[tuple[int, str]] = []
             try:
-                while waiting and len(in_flight) <= self.num_workers:
-                    in_flight[pool.submit(_decode_within_limits, paths[waiting[0]], self.spec, self.load)] = waiting[0]
-                    waiting.popleft()
+                while len(in_flight) < _IN_FLIGHT_PER_WORKER * self.num_workers and (task := next(waiting, None)):
+                    suspects = [task]  # until it is in flight
+                    in_flight[self._submit(pool, task[1])] = task
+                    suspects = []
+                if not in_flight:
+                    return
                 for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
-                    yield in_flight.pop(future), outcome
+                    yield in_flight.pop(future)[0], outcome
             except BrokenProcessPool:
                 pool.shutdown(wait=False)
                 self._pool = None
-                suspects = sorted(in_flight.values())
+                suspects += [task for future, task in in_flight.items() if not _has_result(future)]
+                yield from [(task[0], future.result()) for future, task in in_flight.items() if _has_result(future)]
                 in_flight.clear()
-                yield from self._decode_one_by_one(suspects, paths)
+                yield from self._decode_one_by_one(sorted(suspects))
 
-    def _decode_one_by_one(self, suspects: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
+    def _decode_one_by_one(self, tasks: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Outcome]]:
         pool: ProcessPoolExecutor | None = None
-        for index in suspects:
-            pool = pool or _start_pool(1)
+        for position, path in tasks:
+            pool = pool or self._start(1)
             try:
-                yield index, pool.submit(_decode_within_limits, paths[index], self.spec, self.load).result()
+                yield position, self._submit(pool, path).result()
             except BrokenProcessPool:
                 pool.shutdown(wait=False)
                 pool = None
-                message = f"its decoder crashed, or took more than {FILE_LIMIT_S} s; the file is damaged or hostile"
-                yield index, RefusedFile(WORKER_CRASHED, message)
+                limit = f"{self.settings.time_limit_s} s or {self.settings.memory_limit_gib:g} GiB"
+                message = f"its decoder crashed, or took more than {limit}; the file is damaged or hostile"
+                yield position, RefusedFile(WORKER_CRASHED, message, hash_file(path, self.file_key))
         if pool is not None:
             pool.shutdown()
+
+    def _submit(self, pool: ProcessPoolExecutor, path: str) -> Future[Outcome]:
+        return pool.submit(_decode_within_limits, path, self.settings, self.file_key, self.read)
+
+    def _start(self, num_workers: int) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            num_workers,
+            multiprocessing.get_context("spawn"),
+            initializer=_prepare_worker,
+            initargs=(round(self.settings.memory_limit_gib * 2**30),),
+        )
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool:
+            raise StudySetError(
+                "a worker process for decoding cannot start; call the program from a file or as `arra-med`, not from "
+                "an unguarded script (`if __name__ == '__main__':` is missing) or standard input"
+            ) from None
+        return pool
 
 
 def default_num_workers() -> int:
@@ -124,26 +248,19 @@ def default_num_workers() -> int:
     return min(usable, 16)
 
 
-def _start_pool(num_workers: int) -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
-    try:
-        pool.submit(os.getpid).result()
-    except BrokenProcessPool:
-        raise StudySetError(
-            "a worker process for decoding cannot start; call the program from a file or as `arra-med`, not from an "
-            "unguarded script (`if __name__ == '__main__':` is missing) or standard input"
-        ) from None
-    return pool
+def _has_result(future: Future[Outcome]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(memory_limit_bytes: int) -> None:
     """Limits a worker, and keeps decoders from printing header values: their warnings quote the file."""
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = MEMORY_LIMIT_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, hard)
+    limit = memory_limit_bytes if hard == resource.RLIM_INFINITY else min(memory_limit_bytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
@@ -153,21 +270,18 @@ def _prepare_worker() -> None:
     os.close(silent)
 
 
-def _decode_within_limits(path: str, spec: CanonicalView, load: LoadView) -> Outcome:
-    signal.alarm(FILE_LIMIT_S)  # its default action ends the process, even inside C code
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is gone: one that was killed cannot tell its workers to stop."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        with contextlib.suppress(OSError):
+            multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _decode_within_limits(path: str, settings: DecodingSettings, file_key: bytes, read: ReadView) -> Outcome:
+    signal.alarm(settings.time_limit_s)  # its default action ends the process, even inside C code
     try:
-        return _decode_file(path, spec, load)
+        return decode_record(path, settings, file_key, read)
     finally:
         signal.alarm(0)
-
-
-def _decode_file(path: str, spec: CanonicalView, load: LoadView) -> Outcome:
-    try:
-        view = load(Path(path), spec)
-        return DecodedView(encode_png(view), view_sha256(view))
-    except ImageError as error:
-        return RefusedFile(error.reason, str(error))
-    except MemoryError:
-        return RefusedFile("too_large", f"needs more than {MEMORY_LIMIT_BYTES // 2**30} GiB to decode")
-    except Exception as error:  # noqa: BLE001 - quarantine: whatever a decoder throws at us belongs to this one file
-        return RefusedFile("decode_failed", f"its decoder failed ({type(error).__name__})")

@@ -7,15 +7,25 @@ feature, a hash over key, pixels and numbers: a shuffled, exchanged or damaged r
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 import torch
 
 from arra_med.config import Device, StrictModel, resolve_device
+from arra_med.corpus.engine import LOCAL, EngineChoice, require_visible, run_shards
+from arra_med.corpus.feature_shards import (
+    SHARD_ROWS,
+    FeaturesRun,
+    FeaturesWorker,
+    Kind,
+    digest_column,
+    encode_views,
+    feature_digest,
+    features_schema,
+)
 from arra_med.corpus.parquet import (
     clear_disk_errors,
     footer,
@@ -24,23 +34,17 @@ from arra_med.corpus.parquet import (
     progress_bar,
     read_metadata,
     shard_path,
-    write_table,
 )
-from arra_med.corpus.study_set import StudySet, view_sha256
-from arra_med.corpus.views import ViewPlace, digest_of_bytes, load_views, plan_views
+from arra_med.corpus.study_set import StudySet
+from arra_med.corpus.views import plan_views
 from arra_med.encoders import load_encoder
 from arra_med.errors import CorpusError
-from arra_med.imaging.view import from_uint8
 from arra_med.runs import atomic_file, sha256_json, versions
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from arra_med.encoders.base import FrozenEncoder
-
 FORMAT_VERSION = 1
-SHARD_ROWS = 512
-Kind = Literal["cls", "mean", "patch", "trunk-cls"]
 
 
 class FeaturesInfo(StrictModel):
@@ -83,6 +87,7 @@ def extract_features(
     kinds: Sequence[Kind] = ("mean",),
     batch_size: int = 32,
     device: Device = "auto",
+    engine: EngineChoice = LOCAL,
     progress: bool = True,
 ) -> FeaturesInfo:
     """Encodes the views of a study set with a frozen encoder into one Parquet file.
@@ -99,46 +104,46 @@ def extract_features(
         kinds: Features to keep.
         batch_size: Views encoded at once.
         device: Where the encoder runs.
+        engine: Which machines do it; under Ray `studies` and `out` lie where all of them see them.
         progress: Whether to show a progress bar.
 
     Raises:
         StudySetError: If the study set is missing or damaged.
         EncoderError: If the encoder cannot be loaded or has no such feature.
         CorpusError: If a kind is unknown or `out` cannot be written.
+        EngineError: If there is no such cluster, or its machines do not see the same files.
     """
     unknown = sorted(set(kinds) - set(get_args(Kind)))
     if unknown or not kinds:
         raise CorpusError(f"feature kinds {unknown or 'none'} are not known: use some of {', '.join(get_args(Kind))}")
     study_set = StudySet.open(studies)
-    teacher = load_encoder(encoder).to(resolve_device(device))
+    teacher = load_encoder(encoder).to(resolve_device(device if engine.kind == "local" else "cpu"))
     places = plan_views(study_set, views)
     told = [FORMAT_VERSION, study_set.content_sha256, teacher.name, teacher.fingerprint, views, seed, sorted(kinds)]
     fingerprint = sha256_json([*told, SHARD_ROWS])
     if is_finished(out, fingerprint):
         return read_features(out).info
     parts_folder = out.with_name(f".{out.name}.parts")
-    parts = [places[start : start + SHARD_ROWS] for start in range(0, len(places), SHARD_ROWS)]
-    shapes, grid = _shapes(teacher, study_set, places[0], kinds)
-    schema = _schema(shapes)
+    sizes = [min(SHARD_ROWS, len(places) - start) for start in range(0, len(places), SHARD_ROWS)]
+    first = encode_views(study_set, places[:1], seed, teacher, kinds)
+    run = FeaturesRun(
+        studies, encoder, parts_folder, views, seed, tuple(kinds), batch_size, device, SHARD_ROWS, fingerprint
+    )
+    worker = FeaturesWorker(run, (study_set, teacher) if engine.kind == "local" else None)
     with clear_disk_errors(CorpusError, out), progress_bar("encoding", len(places), progress) as advance:
         parts_folder.mkdir(parents=True, exist_ok=True)
-        files = [shard_path(parts_folder, index) for index in range(len(parts))]
-        for file, part in zip(files, parts, strict=True):
-            if is_finished(file, fingerprint):
-                advance(len(part))
-                continue
-            rows: list[dict[str, Any]] = []
-            for start in range(0, len(part), batch_size):
-                batch = part[start : start + batch_size]
-                rows += _encode(study_set, batch, seed, teacher, kinds)
-                advance(len(batch))
-            write_table(file, rows, schema, {"fingerprint": fingerprint})
+        files = [shard_path(parts_folder, index) for index in range(len(sizes))]
+        unfinished = [index for index, file in enumerate(files) if not is_finished(file, fingerprint)]
+        unfinished_sizes = [sizes[index] for index in unfinished]
+        advance(len(places) - sum(unfinished_sizes))
+        for done in run_shards(worker, unfinished, unfinished_sizes, advance, engine, device=device):
+            require_visible(files[done["shard"]], fingerprint)
         info = FeaturesInfo(
             format_version=FORMAT_VERSION,
             name=teacher.name,
             encoder_sha256=teacher.fingerprint,
-            shapes=shapes,
-            patch_grid=grid,
+            shapes=first.shapes,
+            patch_grid=first.grid,
             study_set_sha256=study_set.content_sha256,
             num_views=views,
             seed=seed,
@@ -146,7 +151,7 @@ def extract_features(
             fingerprint=fingerprint,
             versions=versions(),
         )
-        described = schema.with_metadata(footer(info.model_dump(mode="json")))
+        described = features_schema(first.shapes).with_metadata(footer(info.model_dump(mode="json")))
         with atomic_file(out) as partial, pq.ParquetWriter(partial, described, compression="zstd") as writer:
             for file in files:
                 writer.write_table(pq.read_table(file).replace_schema_metadata(described.metadata))
@@ -169,7 +174,7 @@ class TeacherFeatures:
         self._rows = {key: row for row, key in enumerate(dataset["key"])}
         self._hashes: list[str] = dataset["view_sha256"][:]
         self._columns = {
-            kind: dataset.select_columns([kind, _digest_column(kind)]).with_format("arrow") for kind in info.shapes
+            kind: dataset.select_columns([kind, digest_column(kind)]).with_format("arrow") for kind in info.shapes
         }
         if len(self._rows) != len(dataset) or len(dataset) != info.num_rows:
             raise CorpusError(
@@ -244,9 +249,9 @@ class TeacherFeatures:
         table = self._columns[kind][rows]  # type: ignore[index]
         chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table.column(kind).chunks]
         values = np.concatenate(chunks).reshape(len(rows), *shape)
-        digests = table.column(_digest_column(kind)).to_pylist()
+        digests = table.column(digest_column(kind)).to_pylist()
         for key, row, value, digest in zip(keys, rows, values, digests, strict=True):
-            if digest != _digest(key, self._hashes[row], value):
+            if digest != feature_digest(key, self._hashes[row], value):
                 raise CorpusError(
                     f"{self.path}: the {kind} features of {key} are not those that were written for it (shuffled or "
                     "damaged file); run arra-med features again"
@@ -277,44 +282,3 @@ def read_features(path: Path) -> TeacherFeatures:
     if info.format_version != FORMAT_VERSION:
         raise CorpusError(f"{path}: has format version {info.format_version}, this program reads {FORMAT_VERSION}")
     return TeacherFeatures(path, info, dataset)
-
-
-def _shapes(
-    teacher: "FrozenEncoder", studies: StudySet, place: ViewPlace, kinds: Sequence[Kind]
-) -> tuple[dict[Kind, tuple[int, ...]], tuple[int, int]]:
-    view = torch.from_numpy(from_uint8(load_views(studies, [place], 0)))
-    features = teacher(view.to(teacher.mean.device))
-    return {kind: tuple(features.get(kind).shape[1:]) for kind in kinds}, features.grid
-
-
-def _schema(shapes: Mapping[Kind, tuple[int, ...]]) -> pa.Schema:
-    fields = [("key", pa.string()), ("image_id", pa.string()), ("k", pa.int32()), ("view_sha256", pa.string())]
-    for kind, shape in shapes.items():
-        fields += [(kind, pa.list_(pa.float32(), int(np.prod(shape)))), (_digest_column(kind), pa.string())]
-    return pa.schema(fields)
-
-
-def _encode(
-    studies: StudySet, places: Sequence[ViewPlace], seed: int, teacher: "FrozenEncoder", kinds: Sequence[Kind]
-) -> list[dict[str, Any]]:
-    views = load_views(studies, places, seed)
-    features = teacher(torch.from_numpy(from_uint8(views)).to(teacher.mean.device))
-    values = {kind: features.get(kind).float().cpu().numpy() for kind in kinds}
-    rows = []
-    for position, place in enumerate(places):
-        sha256 = view_sha256(views[position])
-        row: dict[str, Any] = {"key": place.key, "image_id": place.image_id, "k": place.k, "view_sha256": sha256}
-        for kind in kinds:
-            value = values[kind][position]
-            row[kind] = value.reshape(-1)
-            row[_digest_column(kind)] = _digest(place.key, sha256, value)
-        rows.append(row)
-    return rows
-
-
-def _digest_column(kind: str) -> str:
-    return f"{kind}_sha256"
-
-
-def _digest(key: str, sha256: str, value: np.ndarray) -> str:
-    return digest_of_bytes(key.encode(), sha256.encode(), np.ascontiguousarray(value, dtype="<f4").tobytes())

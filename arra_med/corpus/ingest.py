@@ -2,27 +2,30 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from arra_med.corpus.decoding import DecodedView, DecodingPool, RefusedFile, default_num_workers
-from arra_med.corpus.parquet import clear_disk_errors, progress_bar
-from arra_med.corpus.study_set import FORMAT_VERSION, StudySetWriter, record_row
+from arra_med.corpus.decoding import DecodingSettings, default_num_workers
+from arra_med.corpus.duplicates import find_duplicates
+from arra_med.corpus.engine import LOCAL, EngineChoice, require_visible, run_shards
+from arra_med.corpus.ingest_plan import PlannedShard, changed_files, plan_shards, unfinished_shards
+from arra_med.corpus.parquet import clear_disk_errors, clear_leftovers, progress_bar
+from arra_med.corpus.selection import pseudonymous_records, select_records
+from arra_med.corpus.study_set import DESCRIPTION_FILE, finish_study_set, read_study_set_info, study_shard_path
+from arra_med.corpus.study_shards import ShardDecoder, StudyShard, read_refusals
 from arra_med.errors import StudySetError
+from arra_med.imaging.perceptual_hash import DEFAULT_MAX_DISTANCE
 from arra_med.imaging.view import CanonicalView
-from arra_med.records.cards import require_card
-from arra_med.records.pseudonym import Pseudonymizer, load_or_create_key
+from arra_med.records.pseudonym import Pseudonymizer, load_or_create_key, require_key_id
 from arra_med.records.splits import assign_splits
-from arra_med.records.study import StudyRecord
-from arra_med.runs import atomic_file, sha256_json
-from arra_med.sources import read_source
+from arra_med.runs import atomic_file
+from arra_med.sources import Layout, read_layout
 
-SHARD_STUDIES = 256
 QUARANTINE_FILE = "quarantine.jsonl"
-_QUARANTINE_MODE = 0o600  # it holds real paths
-_QUARANTINE_COLUMNS = ("image_id", "reason", "message", "path", "shard")
+SOURCE_NOTES_FILE = "source_notes.jsonl"
+DUPLICATE = "duplicate"
+_LOCAL_MODE = 0o600  # real paths
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class IngestReport:
 
     Attributes:
         written: Rows of the study set.
-        quarantined: Rows whose file could not be read; `quarantine.jsonl` says why.
+        quarantined: Rows whose file could not be read, or repeats another one; `quarantine.jsonl` says why.
         skipped: Rows that a rule left out.
-        kept: Rows (of `written` and `quarantined`) whose shard was already there and was kept.
+        kept: Rows (of `written` and `quarantined`) that were there already and whose file was not read again.
         reasons: Quarantined rows by reason.
         skip_reasons: Skipped rows by rule.
+        notes: What the source holds that its records do not tell, by kind; `source_notes.jsonl` lists it.
+        num_duplicates: Images that show the same as an earlier one; `duplicates.jsonl` lists them.
     """
 
     written: int
@@ -44,6 +49,8 @@ class IngestReport:
     kept: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     skip_reasons: dict[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+    num_duplicates: int = 0
 
     @property
     def total(self) -> int:
@@ -54,162 +61,161 @@ class IngestReport:
 def ingest(
     source: Path,
     out: Path,
-    spec: CanonicalView,
+    settings: CanonicalView | DecodingSettings,
     *,
+    layout: Layout | None = None,
     redistributable_only: bool = False,
+    duplicate_distance: int | None = DEFAULT_MAX_DISTANCE,
+    drop_duplicates: bool = False,
+    verify: bool = False,
+    engine: EngineChoice = LOCAL,
     workers: int | None = None,
     limit: int | None = None,
     progress: bool = True,
 ) -> IngestReport:
     """Reads studies and writes their canonical views and records as a study set.
 
-    Finished shards whose input files and settings are unchanged are kept, so that a stopped run goes on where it was.
+    An image that is there already, whose file has the same size and time of change and is to be read the same way, is
+    not read again: a stopped run goes on where it was, and a grown folder costs only its new files.
 
     Args:
-        source: A manifest, a folder with one, or a folder of DICOM files or images.
-        out: Folder of the study set.
-        spec: The canonical view; rows of another modality are skipped.
+        source: A manifest, a folder of a known layout, or any folder of DICOM files or images.
+        out: Folder of the study set; under Ray it and the source lie where every machine sees them.
+        settings: What the files are read as (rows of another modality are skipped), and the limits of their decoders.
+        layout: Of the folder; by default what its files tell.
         redistributable_only: Whether to skip rows from which no open weights may be trained.
-        workers: Decoding processes; `None` is one for each processor, 0 decodes in this process (trusted files only).
+        duplicate_distance: Bits in which the perceptual hashes of duplicates may differ; `None` does not look for them.
+        drop_duplicates: Whether duplicates go to quarantine; by default they are only listed.
+        verify: Whether to compare the content of every file with what was read, not its size and time alone.
+        engine: Where files are decoded.
+        workers: Decoding processes (of a cluster: actors); `None` is one for each processor, 0 decodes in this process
+            (trusted files only).
         limit: Takes only the first rows that no other rule leaves out.
-        progress: Whether to show a progress bar.
+        progress: Whether to show progress bars.
 
     Raises:
         ManifestError: If the table is not valid or a patient stands in two splits.
         CardError: If a source has no data card.
+        ConfigError: If `out` was made with another pseudonym key.
+        EngineError: If there is no such cluster, or its machines do not see the same files.
         StudySetError: If no row is left, no image can be read, or `out` cannot be written.
     """
+    if isinstance(settings, CanonicalView):
+        settings = DecodingSettings(spec=settings)
     pseudonymizer = Pseudonymizer(load_or_create_key())
-    records = assign_splits(read_source(source, modality=spec.modality, pseudonymizer=pseudonymizer))
-    chosen, skip_reasons = _choose(records, spec, redistributable_only, limit)
-    for name in sorted({record.source for record in chosen}):
-        require_card(name)
-    shards = [chosen[start : start + SHARD_STUDIES] for start in range(0, len(chosen), SHARD_STUDIES)]
-    fingerprints = [_fingerprint(shard, spec, pseudonymizer) for shard in shards]
-    num_workers = default_num_workers() if workers is None else workers
+    if (out / DESCRIPTION_FILE).exists() and (key_id := read_study_set_info(out).key_id):
+        require_key_id(pseudonymizer, key_id, out)
+    reading = read_layout(source, layout=layout, modality=settings.spec.modality, pseudonymizer=pseudonymizer)
+    chosen, left_out = selection = select_records(
+        assign_splits(reading.records), settings.spec, redistributable_only=redistributable_only, limit=limit
+    )
+    skip_reasons = selection.rules
+    planned = plan_shards(pseudonymous_records(chosen, pseudonymizer), settings, pseudonymizer)
+    notes = [{"kind": str(note.kind), "path": note.path} for note in reading.notes]
+    num_notes = {str(kind): count for kind, count in reading.counts.items()}
+    del reading, selection, chosen, left_out  # what is planned holds all that is needed, in little memory
     with clear_disk_errors(StudySetError, out):
         out.mkdir(parents=True, exist_ok=True)
-        writer = StudySetWriter(out, spec)
-        quarantine = _Quarantine(out / QUARANTINE_FILE)
-        unfinished = []
-        for index, fingerprint in enumerate(fingerprints):
-            num_quarantined = writer.finished_quarantined(index, fingerprint)
-            if num_quarantined is None or num_quarantined != quarantine.count(fingerprint):
-                unfinished.append(index)
-        quarantine.keep(set(fingerprints) - {fingerprints[index] for index in unfinished})
-        num_kept = len(chosen) - sum(len(shards[index]) for index in unfinished)
+        _write_local_list(out / SOURCE_NOTES_FILE, notes)
+        file_key = pseudonymizer.of("file contents").encode()
+        changed = _changed(out, planned, file_key, progress) if verify else frozenset()
+        unfinished = unfinished_shards(out, planned, changed)
+        num_kept = sum(shard.num_images for shard in planned)
         if unfinished:
-            writer.begin()
-            with (
-                progress_bar("reading studies", len(chosen), progress) as advance,
-                DecodingPool(spec, min(num_workers, len(chosen))) as pool,
-            ):
-                advance(num_kept)
-                for index in unfinished:
-                    rows, refused = _decode_shard(shards[index], pool, pseudonymizer, advance)
-                    # quarantine first: a finished shard never lacks its reasons
-                    quarantine.add([{**row, "shard": fingerprints[index]} for row in refused])
-                    writer.write_shard(index, rows, fingerprints[index], len(refused))
-        reasons = quarantine.reasons()
-        info = writer.finish(
-            fingerprints,
-            num_quarantined=sum(reasons.values()),
+            (out / DESCRIPTION_FILE).unlink(missing_ok=True)
+            clear_leftovers(out)
+            num_workers = default_num_workers() if workers is None else workers
+            num_workers = 1 if engine.kind == "ray" else min(num_workers, num_kept)
+            decoder = ShardDecoder(out, settings, num_workers, file_key, changed, on_cluster=engine.kind == "ray")
+            num_kept -= _decode(decoder, out, planned, unfinished, engine, workers, progress)
+        files = [study_shard_path(out, shard.fingerprint) for shard in planned]
+        duplicates = {} if duplicate_distance is None else find_duplicates(files, duplicate_distance)
+        reasons: Counter[str] = Counter()
+        _write_local_list(
+            out / QUARANTINE_FILE, _quarantine(out, planned, duplicates if drop_duplicates else {}, reasons)
+        )
+        info = finish_study_set(
+            out,
+            [shard.fingerprint for shard in planned],
+            spec=settings.spec,
+            num_quarantined=reasons.total(),
             skipped=skip_reasons,
             redistributable_only=redistributable_only,
+            rules=settings.rules,
+            key_id=pseudonymizer.key_id,
+            duplicates=duplicates,
+            duplicate_distance=duplicate_distance,
+            drop_duplicates=drop_duplicates,
         )
     return IngestReport(
         written=info.num_studies,
         quarantined=info.num_quarantined,
         skipped=sum(skip_reasons.values()),
         kept=num_kept,
-        reasons=reasons,
+        reasons=dict(sorted(reasons.items())),
         skip_reasons=skip_reasons,
+        notes=num_notes,
+        num_duplicates=info.num_duplicates,
     )
 
 
-class _Quarantine:
-    """The file of refused images: one JSON object a line, readable by its owner alone, because it holds real paths."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, str]] = []
-        if path.exists():
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                self.rows = [{name: row[name] for name in _QUARANTINE_COLUMNS} for row in map(json.loads, lines)]
-            except (ValueError, TypeError, KeyError):
-                raise StudySetError(f"{path}: is damaged; remove it and ingest again") from None
-
-    def count(self, fingerprint: str) -> int:
-        return sum(row["shard"] == fingerprint for row in self.rows)
-
-    def keep(self, fingerprints: set[str]) -> None:
-        self._write([row for row in self.rows if row["shard"] in fingerprints])
-
-    def add(self, rows: Iterable[dict[str, str]]) -> None:
-        self._write([*self.rows, *rows])
-
-    def reasons(self) -> dict[str, int]:
-        return dict(sorted(Counter(row["reason"] for row in self.rows).items()))
-
-    def _write(self, rows: list[dict[str, str]]) -> None:
-        if rows != self.rows:
-            with atomic_file(self.path, _QUARANTINE_MODE) as partial:
-                partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        self.rows = rows
+def _changed(out: Path, planned: Sequence[PlannedShard], file_key: bytes, progress: bool) -> frozenset[str]:
+    changed: set[str] = set()
+    with progress_bar("comparing files", sum(shard.num_images for shard in planned), progress) as advance:
+        for num_compared, others in changed_files(out, planned, file_key):
+            changed |= others
+            advance(num_compared)
+    return frozenset(changed)
 
 
-def _choose(
-    records: Sequence[StudyRecord], spec: CanonicalView, redistributable_only: bool, limit: int | None
-) -> tuple[list[StudyRecord], dict[str, int]]:
-    chosen: list[StudyRecord] = []
-    skipped: Counter[str] = Counter()
-    for record in records:
-        if record.modality != spec.modality:
-            skipped["other_modality"] += 1
-        elif redistributable_only and not record.redistributable:
-            skipped["not_redistributable"] += 1
-        elif limit is not None and len(chosen) >= limit:
-            skipped["over_limit"] += 1
-        else:
-            chosen.append(record)
-    if not chosen:
-        why = ", ".join(f"{rule}: {count}" for rule, count in sorted(skipped.items())) or "the input is empty"
-        raise StudySetError(f"no {spec.modality} study is left to ingest ({why}); choose another source or modality")
-    return chosen, dict(sorted(skipped.items()))
+def _decode(
+    decoder: ShardDecoder,
+    out: Path,
+    planned: Sequence[PlannedShard],
+    unfinished: Sequence[PlannedShard],
+    engine: EngineChoice,
+    max_actors: int | None,
+    progress: bool,
+) -> int:
+    """Writes the unfinished shards; returns the number of files that were read."""
+    sizes = {shard.fingerprint: shard.num_images for shard in unfinished}
+    num_images = sum(shard.num_images for shard in planned)
+    num_read = 0
+    with progress_bar("reading studies", num_images, progress) as advance:
+        advance(num_images - sum(sizes.values()))
+        tasks = [shard.packed for shard in unfinished]
+        for done in run_shards(decoder, tasks, list(sizes.values()), advance, engine, max_actors=max_actors):
+            require_visible(study_shard_path(out, done["fingerprint"]), done["fingerprint"])
+            num_read += sizes[done["fingerprint"]] - done["reused"]
+    return num_read
 
 
-def _fingerprint(shard: Sequence[StudyRecord], spec: CanonicalView, pseudonymizer: Pseudonymizer) -> str:
-    """Returns a keyed hash of all that decides a shard: records, the files' sizes and times, view, format, key."""
-    rows = [[record.model_dump(mode="json"), *_file_state(Path(record.path))] for record in shard]
-    told = {"rows": rows, "spec": spec.model_dump(mode="json"), "format_version": FORMAT_VERSION}
-    return pseudonymizer.of(sha256_json(told))
+def _quarantine(
+    out: Path, planned: Sequence[PlannedShard], dropped: Mapping[str, str], reasons: Counter[str]
+) -> Iterator[dict[str, str]]:
+    """Yields the rows of the quarantine file in the order of the input, and counts their reasons."""
+    for shard in planned:
+        told = {refusal.image_id: refusal for refusal in read_refusals(study_shard_path(out, shard.fingerprint))}
+        if not told and not dropped:
+            continue
+        for entry in StudyShard.unpacked(shard.packed).entries:
+            image_id = entry.record.image_id
+            if image_id in told:
+                reason, message = told[image_id].reason, told[image_id].message
+            elif image_id in dropped:
+                reason, message = DUPLICATE, f"shows the same picture as {dropped[image_id]}, an earlier image"
+            else:
+                continue
+            reasons[reason] += 1
+            yield {"image_id": image_id, "reason": reason, "message": message, "path": entry.record.path}
 
 
-def _file_state(path: Path) -> tuple[int, int]:
-    try:
-        state = path.stat()
-    except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns
-
-
-def _decode_shard(
-    shard: Sequence[StudyRecord], pool: DecodingPool, pseudonymizer: Pseudonymizer, advance: Callable[[int], None]
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Returns the study set's rows and the quarantine's rows of a shard, both in the order of the records."""
-    outcomes: dict[int, DecodedView | RefusedFile] = {}
-    for position, outcome in pool.decode([record.path for record in shard]):
-        outcomes[position] = outcome
-        advance(1)
-    rows: list[dict[str, Any]] = []
-    refused: list[dict[str, str]] = []
-    for position, record in enumerate(shard):
-        outcome = outcomes[position]
-        if isinstance(outcome, DecodedView):
-            row = record_row(record, pseudonymizer.of(f"{record.source}/{record.patient_id}"))
-            rows.append({**row, "view_png": outcome.png, "view_sha256": outcome.sha256})
-        else:
-            told = {"image_id": record.image_id, "reason": outcome.reason, "message": outcome.message}
-            refused.append({**told, "path": record.path})
-    return rows, refused
+def _write_local_list(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Writes one JSON object a line, readable by its owner alone, because it holds real paths; no rows, no file."""
+    empty = True
+    with atomic_file(path, _LOCAL_MODE) as partial, partial.open("w", encoding="utf-8") as lines:
+        for row in rows:
+            lines.write(json.dumps(row) + "\n")
+            empty = False
+    if empty:
+        path.unlink()

@@ -5,14 +5,23 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from arra_med.errors import UserError
 from arra_med.runs import atomic_file
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _METADATA_KEY = b"arra_med"
+_BATCH_ROWS = 256
 _CACHE_FOLDER = ".cache"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _temporary_caches: dict[Path, tempfile.TemporaryDirectory[str]] = {}
@@ -69,6 +79,19 @@ def is_finished(path: Path, fingerprint: str) -> bool:
     return (read_metadata(path) or {}).get("fingerprint") == fingerprint
 
 
+def iter_rows(files: Iterable[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the rows of some files, in order, holding only some of them in memory.
+
+    Args:
+        files: Parquet files that have all columns.
+        columns: What a row shall tell.
+    """
+    for file in files:
+        with pq.ParquetFile(file) as reader:
+            for batch in reader.iter_batches(_BATCH_ROWS, columns=list(columns)):
+                yield from batch.to_pylist()
+
+
 def open_dataset(files: Sequence[Path], cache_beside: Path) -> "Dataset":
     """Opens Parquet files as one memory-mapped `datasets.Dataset`.
 
@@ -97,9 +120,11 @@ def open_dataset(files: Sequence[Path], cache_beside: Path) -> "Dataset":
             datasets.enable_progress_bars()
 
 
-def clear_cache(beside: Path) -> None:
-    """Removes the Arrow cache of data that are about to change."""
-    shutil.rmtree(beside / _CACHE_FOLDER, ignore_errors=True)
+def clear_leftovers(folder: Path) -> None:
+    """Removes the Arrow cache of data that are about to change, and what a killed run left half written."""
+    shutil.rmtree(folder / _CACHE_FOLDER, ignore_errors=True)
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def _cache_folder(beside: Path) -> Path:
@@ -139,8 +164,22 @@ def clear_disk_errors(kind: type[UserError], target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_bar(description: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on stderr and yields the function that moves it on by a number of items."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """Shows a bar, the rate and the time left on stderr; yields the function that moves it on by a number of items."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task(description, total=total)
         yield lambda num_items: bar.advance(task, num_items)
+
+
+class _RateColumn(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")

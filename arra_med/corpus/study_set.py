@@ -1,60 +1,39 @@
 """The study set: records and their canonical views, losslessly encoded, in Parquet shards.
 
-A folder of `shard-*.parquet` and `study_set.json`, which is written last: a folder without it is unfinished. No file
-path and no patient identifier stands in it; `patient_hash` is a keyed hash. `image_id` is the key of everything that
-follows, so it must not identify anyone: the readers in `arra_med.sources` make one up where a source has none.
+A folder of shards and `study_set.json`, which is written last: a folder without it is unfinished. No file path and no
+patient identifier stands in it; `patient_hash` is a keyed hash. `image_id` is the key of everything that follows, so
+it must not identify anyone: the readers in `arra_med.sources` make one up where a source has none.
 """
 
 import hashlib
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pydantic
-from PIL import Image
+from pydantic import Field
 
 from arra_med.config import StrictModel
-from arra_med.corpus.parquet import clear_cache, open_dataset, read_metadata, shard_path, shard_paths, write_table
+from arra_med.corpus.description import read_description, write_description
+from arra_med.corpus.duplicates import read_duplicates, write_duplicates
+from arra_med.corpus.parquet import is_finished, iter_rows, open_dataset, shard_path, shard_paths
+from arra_med.corpus.study_rows import RECORD_FIELDS, STUDY_SCHEMA, decode_png, record_of, row_digest
 from arra_med.errors import StudySetError
+from arra_med.imaging.rules import ReadingRules
 from arra_med.imaging.view import CanonicalView
 from arra_med.records.cards import LicenceClass, require_card, row_licence_class, strictest_licence_class
 from arra_med.records.study import Split, StudyRecord
-from arra_med.runs import sha256_json, versions, write_json
+from arra_med.runs import versions
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 names its shards by number, and its rows tell nothing of flags, quality or the files they come from."""
+
 DESCRIPTION_FILE = "study_set.json"
-
-RECORD_FIELDS = [
-    ("image_id", pa.string()),
-    ("patient_hash", pa.string()),
-    ("source", pa.string()),
-    ("modality", pa.string()),
-    ("view", pa.string()),
-    ("laterality", pa.string()),
-    ("sex", pa.string()),
-    ("age", pa.float64()),
-    ("age_group", pa.string()),
-    ("labels", pa.list_(pa.string())),
-    ("report", pa.string()),
-    ("report_kind", pa.string()),
-    ("licence", pa.string()),
-    ("redistributable", pa.bool_()),
-    ("attribution", pa.string()),
-    ("patient_known", pa.bool_()),
-    ("split", pa.string()),
-]
-"""Columns of a record, the same in a study set and in a corpus."""
-
-STUDY_SCHEMA = pa.schema([*RECORD_FIELDS, ("view_png", pa.binary()), ("view_sha256", pa.string())])
 
 
 class StudySetInfo(StrictModel):
@@ -67,6 +46,12 @@ class StudySetInfo(StrictModel):
         num_quarantined: Files that could not be read; `quarantine.jsonl` holds their reasons.
         skipped: Rows of the input that a rule left out, by rule.
         redistributable_only: Whether only redistributable rows were taken.
+        rules: What the run allowed when it read files.
+        key_id: Names the key of the hashes without giving it away.
+        flags: Number of rows by what was noticed about their images.
+        duplicate_distance: Bits in which the perceptual hashes of duplicates may differ; `None` if nobody looked.
+        num_duplicates: Images that show the same as an earlier one; `duplicates.jsonl` lists them.
+        drops_duplicates: Whether they do not belong to the set, although their rows stand in the shards.
         counts: Number of rows by split, source, view, report kind and label.
         sources: Data cards that stand behind the rows.
         licence_class: The strictest class of any row.
@@ -82,6 +67,12 @@ class StudySetInfo(StrictModel):
     num_quarantined: int
     skipped: dict[str, int]
     redistributable_only: bool
+    rules: ReadingRules = ReadingRules()
+    key_id: str | None = None
+    flags: dict[str, int] = Field(default_factory=dict)
+    duplicate_distance: int | None = None
+    num_duplicates: int = 0
+    drops_duplicates: bool = False
     counts: dict[str, dict[str, int]]
     sources: tuple[str, ...]
     licence_class: LicenceClass
@@ -91,122 +82,147 @@ class StudySetInfo(StrictModel):
     versions: dict[str, str]
 
 
-def encode_png(view: np.ndarray) -> bytes:
-    """Encodes a uint8 view (C, S, S), C = 1 or 3, as PNG: lossless."""
-    stream = io.BytesIO()
-    Image.fromarray(view[0] if view.shape[0] == 1 else view.transpose(1, 2, 0)).save(stream, format="PNG")
-    return stream.getvalue()
+_COUNTED = ("split", "source", "view", "laterality", "age_group", "report_kind")
 
 
-def decode_png(png: bytes) -> np.ndarray:
-    """Returns the uint8 view (C, S, S) that `encode_png` encoded."""
-    pixels = np.asarray(Image.open(io.BytesIO(png)))
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def study_shard_path(folder: Path, fingerprint: str) -> Path:
+    """Returns the path of the shard with a fingerprint."""
+    return folder / f"shard-{fingerprint}.parquet"
 
 
-def view_sha256(view: np.ndarray) -> str:
-    """Returns the SHA-256 of a view's pixels (uint8, C order) and shape."""
-    return hashlib.sha256(str(view.shape).encode() + np.ascontiguousarray(view).tobytes()).hexdigest()
+def finish_study_set(
+    folder: Path,
+    fingerprints: Sequence[str],
+    *,
+    spec: CanonicalView,
+    num_quarantined: int,
+    skipped: dict[str, int],
+    redistributable_only: bool = False,
+    rules: ReadingRules | None = None,
+    key_id: str | None = None,
+    duplicates: Mapping[str, str] | None = None,
+    duplicate_distance: int | None = None,
+    drop_duplicates: bool = False,
+) -> StudySetInfo:
+    """Counts the rows, writes `study_set.json`, which makes the set complete, and removes shards of an earlier set.
+
+    Rows are streamed: memory does not grow with their number.
+
+    Args:
+        folder: Where the shards lie.
+        fingerprints: The shards of the set, in order.
+        spec: The canonical view of all rows.
+        num_quarantined: Files that could not be read, and duplicates that are dropped.
+        skipped: Rows of the input that a rule left out, by rule.
+        redistributable_only: Whether only redistributable rows were taken.
+        rules: What the run allowed when it read files.
+        key_id: Of the key of the hashes.
+        duplicates: Images that show the same as an earlier one, each with that one.
+        duplicate_distance: How they were found.
+        drop_duplicates: Whether they do not belong to the set.
+
+    Raises:
+        StudySetError: If no row is left.
+    """
+    files = [study_shard_path(folder, fingerprint) for fingerprint in fingerprints]
+    duplicates = duplicates or {}
+    dropped = duplicates if drop_duplicates else {}
+    tally = _Tally()
+    for row in iter_rows(files, [name for name in STUDY_SCHEMA.names if name != "view_png"]):
+        if row["image_id"] not in dropped:
+            tally.add(row)
+    if not tally.num_rows:
+        raise StudySetError(f"{folder}: no image could be read ({num_quarantined} in quarantine); see why there")
+    info = StudySetInfo(
+        format_version=FORMAT_VERSION,
+        spec=spec,
+        num_studies=tally.num_rows,
+        num_quarantined=num_quarantined,
+        skipped=skipped,
+        redistributable_only=redistributable_only,
+        rules=rules or ReadingRules(),
+        key_id=key_id,
+        flags=dict(sorted(tally.flags.items())),
+        duplicate_distance=duplicate_distance,
+        num_duplicates=len(duplicates),
+        drops_duplicates=drop_duplicates,
+        counts={column: dict(sorted(counter.items())) for column, counter in tally.counts.items()},
+        sources=tuple(sorted(tally.attributions)),
+        licence_class=strictest_licence_class(row_licence_class(require_card(s), free) for s, free in tally.terms),
+        attributions={source: tuple(sorted(words - {""})) for source, words in sorted(tally.attributions.items())},
+        shards=tuple(fingerprints),
+        content_sha256=tally.content_sha256,
+        versions=versions(),
+    )
+    write_duplicates(folder, duplicates)
+    write_description(folder / DESCRIPTION_FILE, info)
+    for stale in set(shard_paths(folder)) - set(files):
+        stale.unlink()
+    return info
 
 
-def record_row(record: StudyRecord, patient_hash: str) -> dict[str, Any]:
-    """Returns a record's columns: no path, and `patient_hash` in place of the patient's identifier."""
-    values = record.model_dump(exclude={"path", "patient_id"})
-    return {**values, "labels": list(record.labels), "patient_hash": patient_hash}
+class _Tally:
+    """What one pass over the rows of a set counts."""
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.counts: dict[str, Counter[str]] = {column: Counter() for column in (*_COUNTED, "label")}
+        self.flags: Counter[str] = Counter()
+        self.terms: set[tuple[str, bool]] = set()
+        self.attributions: dict[str, set[str]] = {}
+        self._digest = hashlib.sha256()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        for column in _COUNTED:
+            self.counts[column][row[column] or "unknown"] += 1
+        self.counts["label"].update(row["labels"] or ["unknown"])
+        self.flags.update(row["flags"])
+        self.terms.add((row["source"], row["redistributable"]))
+        self.attributions.setdefault(row["source"], set()).add(row["attribution"])
+        self._digest.update(f'{"," if self.num_rows else "["}"{row_digest(row)}"'.encode())
+        self.num_rows += 1
+
+    @property
+    def content_sha256(self) -> str:
+        """The SHA-256 of the JSON list of all rows' digests."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
 
 
-def record_of(row: Mapping[str, Any]) -> StudyRecord:
-    """Returns the record of a row: `path` is empty and `patient_id` is the patient's hash."""
-    values = {name: row[name] for name, _ in RECORD_FIELDS if name != "patient_hash"}
-    return StudyRecord(**{**values, "labels": tuple(row["labels"])}, patient_id=row["patient_hash"])
+def read_study_set_info(folder: Path) -> StudySetInfo:
+    """Reads `study_set.json`.
+
+    Raises:
+        StudySetError: If it is missing, damaged or of a format version that this program does not read.
+    """
+    return read_description(
+        folder / DESCRIPTION_FILE,
+        StudySetInfo,
+        format_versions=READABLE_VERSIONS,
+        what="study set",
+        command="arra-med ingest SOURCE --out FOLDER",
+        error=StudySetError,
+    )
 
 
-def count_records(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Counts rows by split, source, view, laterality, age group, report kind and label; `unknown` where empty."""
-    columns = ("split", "source", "view", "laterality", "age_group", "report_kind")
-    counters: dict[str, Counter[str]] = {column: Counter() for column in (*columns, "label")}
-    for row in rows:
-        for column in columns:
-            counters[column][row[column] or "unknown"] += 1
-        counters["label"].update(row["labels"] or ["unknown"])
-    return {column: dict(sorted(counter.items())) for column, counter in counters.items()}
+def finished_shards(folder: Path, info: StudySetInfo) -> list[Path]:
+    """Returns the shards of a finished set, in order.
 
-
-def row_digest(row: Mapping[str, Any]) -> str:
-    """Returns a hash of what a row says and shows, without the patient's hash, whose key is local."""
-    told = {name: row[name] for name, _ in RECORD_FIELDS if name != "patient_hash"}
-    return sha256_json({**told, "labels": list(row["labels"]), "view_sha256": row["view_sha256"]})
-
-
-class StudySetWriter:
-    """Writes a study set shard by shard; the set exists once `finish` has returned."""
-
-    def __init__(self, folder: Path, spec: CanonicalView) -> None:
-        self.folder = folder
-        self.spec = spec
-
-    def write_shard(
-        self, index: int, rows: Sequence[Mapping[str, Any]], fingerprint: str, num_quarantined: int
-    ) -> None:
-        """Writes one shard, atomically.
-
-        Args:
-            index: Number of the shard, from 0.
-            rows: Columns of `STUDY_SCHEMA`.
-            fingerprint: Keyed hash of the shard's input and settings; the shard is kept while it stays the same.
-            num_quarantined: Files of this shard that could not be read.
-        """
-        metadata = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint, "num_quarantined": num_quarantined}
-        write_table(shard_path(self.folder, index), rows, STUDY_SCHEMA, metadata)
-
-    def finished_quarantined(self, index: int, fingerprint: str) -> int | None:
-        """Returns how many files a shard put into quarantine, or `None` if it has to be written (again)."""
-        found = read_metadata(shard_path(self.folder, index))
-        return int(found["num_quarantined"]) if found and found["fingerprint"] == fingerprint else None
-
-    def begin(self) -> None:
-        """Marks the set as unfinished before a shard of it changes."""
-        (self.folder / DESCRIPTION_FILE).unlink(missing_ok=True)
-        clear_cache(self.folder)
-
-    def finish(
-        self, fingerprints: Sequence[str], *, num_quarantined: int, skipped: dict[str, int], redistributable_only: bool
-    ) -> StudySetInfo:
-        """Removes shards of an earlier, longer set and writes `study_set.json`, which makes the set complete.
-
-        Raises:
-            StudySetError: If no row is left.
-        """
-        files = [shard_path(self.folder, index) for index in range(len(fingerprints))]
-        for stale in set(shard_paths(self.folder)) - set(files):
-            stale.unlink()
-        told = [name for name in STUDY_SCHEMA.names if name != "view_png"]
-        rows = [row for file in files for row in pq.read_table(file, columns=told).to_pylist()]
-        if not rows:
+    Raises:
+        StudySetError: If one is missing, damaged, or comes from another ingestion.
+    """
+    files = []
+    for index, fingerprint in enumerate(info.shards):
+        by_number = info.format_version == 1
+        file = shard_path(folder, index) if by_number else study_shard_path(folder, fingerprint)
+        if not is_finished(file, fingerprint):
             raise StudySetError(
-                f"{self.folder}: no image could be read ({num_quarantined} in quarantine); see why there"
+                f"{folder}: {file.name} is missing, damaged or from another ingestion; run arra-med ingest into this "
+                "folder again"
             )
-        terms = {(row["source"], row["redistributable"]) for row in rows}
-        attributions: dict[str, set[str]] = {source: set() for source, _ in sorted(terms)}
-        for row in rows:
-            attributions[row["source"]].add(row["attribution"])
-        info = StudySetInfo(
-            format_version=FORMAT_VERSION,
-            spec=self.spec,
-            num_studies=len(rows),
-            num_quarantined=num_quarantined,
-            skipped=skipped,
-            redistributable_only=redistributable_only,
-            counts=count_records(rows),
-            sources=tuple(attributions),
-            licence_class=strictest_licence_class(row_licence_class(require_card(s), free) for s, free in terms),
-            attributions={source: tuple(sorted(words - {""})) for source, words in attributions.items()},
-            shards=tuple(fingerprints),
-            content_sha256=sha256_json([row_digest(row) for row in rows]),
-            versions=versions(),
-        )
-        write_json(self.folder / DESCRIPTION_FILE, info.model_dump(mode="json"))
-        return info
+        files.append(file)
+    return files
 
 
 class StudySet:
@@ -229,17 +245,15 @@ class StudySet:
         Raises:
             StudySetError: If the folder holds no finished set, or one whose shards are missing, damaged or mixed.
         """
-        info = read_description(folder)
-        files = [shard_path(folder, index) for index in range(len(info.shards))]
-        for file, fingerprint in zip(files, info.shards, strict=True):
-            found = read_metadata(file)
-            if found is None or found.get("fingerprint") != fingerprint:
-                state = "is missing or damaged" if found is None else "comes from another ingestion"
-                raise StudySetError(f"{folder}: {file.name} {state}; run arra-med ingest into this folder again")
+        info = read_study_set_info(folder)
+        files = finished_shards(folder, info)
         try:
             dataset = open_dataset(files, folder)
         except OSError as error:
             raise StudySetError(f"{folder}: cannot be read ({error.strerror or 'damaged'}); ingest again") from None
+        if info.drops_duplicates:
+            dropped = read_duplicates(folder, info.num_duplicates)
+            dataset = dataset.select([i for i, name in enumerate(dataset["image_id"]) if name not in dropped])
         return cls(folder, info, dataset)
 
     @property
@@ -251,6 +265,11 @@ class StudySet:
     def content_sha256(self) -> str:
         """Identifies the whole set (not the selection); corpora and features record it."""
         return self.info.content_sha256
+
+    @property
+    def duplicates(self) -> dict[str, str]:
+        """Images that show the same picture as an earlier one, each with that one; see `info.drops_duplicates`."""
+        return read_duplicates(self.folder, self.info.num_duplicates)
 
     @property
     def image_ids(self) -> list[str]:
@@ -278,28 +297,3 @@ class StudySet:
             if split in (None, its_split) and (free or not redistributable_only)
         ]
         return StudySet(self.folder, self.info, self.dataset.select(wanted))
-
-
-def read_description(folder: Path) -> StudySetInfo:
-    """Reads `study_set.json`.
-
-    Raises:
-        StudySetError: If it is missing, damaged or of another format version.
-    """
-    path = folder / DESCRIPTION_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudySetError(
-            f"{folder}: no finished study set ({DESCRIPTION_FILE} is missing); run arra-med ingest SOURCE --out FOLDER"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StudySetError(f"{path}: cannot be read ({type(error).__name__}); run arra-med ingest again") from None
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
-        raise StudySetError(f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; ingest again")
-    try:
-        return StudySetInfo.model_validate(values)
-    except pydantic.ValidationError as error:
-        keys = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise StudySetError(f"{path}: is not valid at {keys}; run arra-med ingest again") from None

@@ -3,36 +3,36 @@
 A corpus is a folder of `shard-*.parquet`, image by image, and `corpus.json`, which is written last.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pydantic
 import torch
 
 from arra_med.config import Device, StrictModel, resolve_device
+from arra_med.corpus.corpus_shards import SHARD_ROWS, CorpusRun, CorpusWorker
+from arra_med.corpus.description import read_description, write_description
+from arra_med.corpus.engine import LOCAL, EngineChoice, require_visible, run_shards
 from arra_med.corpus.parquet import (
-    clear_cache,
     clear_disk_errors,
+    clear_leftovers,
     is_finished,
     open_dataset,
     progress_bar,
     shard_path,
     shard_paths,
-    write_table,
 )
-from arra_med.corpus.study_set import RECORD_FIELDS, StudySet, record_of, record_row, view_sha256
-from arra_med.corpus.views import ViewPlace, load_views, plan_views, view_key
+from arra_med.corpus.study_rows import RECORD_FIELDS, record_of
+from arra_med.corpus.study_set import StudySet
+from arra_med.corpus.views import plan_views, view_key
 from arra_med.errors import CorpusError
-from arra_med.imaging.view import CanonicalView, from_uint8
+from arra_med.imaging.view import CanonicalView
 from arra_med.records.cards import LicenceClass
 from arra_med.records.study import StudyRecord
 from arra_med.records.wording import canonical_labels
-from arra_med.runs import sha256_file, sha256_json, versions, write_json
+from arra_med.runs import sha256_file, sha256_json, versions
 from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
 
 if TYPE_CHECKING:
@@ -40,16 +40,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "corpus.json"
-SHARD_ROWS = 1024
-CORPUS_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("k", pa.int32()),
-        ("codes", pa.list_(pa.int32())),
-        ("view_sha256", pa.string()),
-        *RECORD_FIELDS,
-    ]
-)
 
 
 class CorpusInfo(StrictModel):
@@ -103,6 +93,7 @@ def tokenize(
     seed: int = 0,
     batch_size: int = 32,
     device: Device = "auto",
+    engine: EngineChoice = LOCAL,
     progress: bool = True,
 ) -> CorpusInfo:
     """Encodes the views of a study set; finished shards whose input and settings are unchanged are kept.
@@ -115,37 +106,38 @@ def tokenize(
         seed: Of the variants; teacher features need the same.
         batch_size: Views encoded at once.
         device: Where the tokenizer runs.
+        engine: Which machines do it; under Ray `studies`, `tokenizer` and `out` lie where all of them see them.
         progress: Whether to show a progress bar.
 
     Raises:
         StudySetError: If the study set is missing or damaged.
         TokenizerError: If the tokenizer is missing or damaged.
+        EngineError: If there is no such cluster, or its machines do not see the same files.
         CorpusError: If they do not fit together, or `out` cannot be written.
     """
     study_set = StudySet.open(studies)
-    image_tokenizer = load_image_tokenizer(tokenizer, resolve_device(device))
+    image_tokenizer = load_image_tokenizer(tokenizer, resolve_device(device if engine.kind == "local" else "cpu"))
     _check_fit(study_set.spec, image_tokenizer)
     tokenizer_sha256 = folder_sha256(tokenizer)
     places = plan_views(study_set, views)
-    shards = [places[start : start + SHARD_ROWS] for start in range(0, len(places), SHARD_ROWS)]
+    sizes = [min(SHARD_ROWS, len(places) - start) for start in range(0, len(places), SHARD_ROWS)]
     told = [FORMAT_VERSION, study_set.content_sha256, tokenizer_sha256, views, seed, SHARD_ROWS]
-    fingerprints = [sha256_json([*told, index]) for index in range(len(shards))]
+    fingerprints = [sha256_json([*told, index]) for index in range(len(sizes))]
     records = study_set.records()
+    run = CorpusRun(studies, tokenizer, out, views, seed, batch_size, device, SHARD_ROWS, fingerprints)
+    worker = CorpusWorker(run, (study_set, image_tokenizer) if engine.kind == "local" else None)
     with clear_disk_errors(CorpusError, out), progress_bar("tokenising", len(places), progress) as advance:
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = [i for i, name in enumerate(fingerprints) if not is_finished(shard_path(out, i), name)]
-        advance(len(places) - sum(len(shards[index]) for index in unfinished))
+        files = [shard_path(out, index) for index in range(len(sizes))]
+        unfinished = [i for i, name in enumerate(fingerprints) if not is_finished(files[i], name)]
+        unfinished_sizes = [sizes[index] for index in unfinished]
+        advance(len(places) - sum(unfinished_sizes))
         if unfinished:
             (out / DESCRIPTION_FILE).unlink(missing_ok=True)
-            clear_cache(out)
-        for index in unfinished:
-            rows: list[dict[str, Any]] = []
-            for start in range(0, len(shards[index]), batch_size):
-                batch = shards[index][start : start + batch_size]
-                rows += _encode(study_set, batch, seed, image_tokenizer, records)
-                advance(len(batch))
-            write_table(shard_path(out, index), rows, CORPUS_SCHEMA, {"fingerprint": fingerprints[index]})
-        for stale in set(shard_paths(out)) - {shard_path(out, index) for index in range(len(shards))}:
+            clear_leftovers(out)
+            for done in run_shards(worker, unfinished, unfinished_sizes, advance, engine, device=device):
+                require_visible(files[done["shard"]], fingerprints[done["shard"]])
+        for stale in set(shard_paths(out)) - set(files):
             stale.unlink()
         info = CorpusInfo(
             format_version=FORMAT_VERSION,
@@ -166,7 +158,7 @@ def tokenize(
             shards=tuple(fingerprints),
             versions=versions(),
         )
-        write_json(out / DESCRIPTION_FILE, info.model_dump(mode="json"))
+        write_description(out / DESCRIPTION_FILE, info)
     return info
 
 
@@ -215,7 +207,7 @@ class Corpus:
         Raises:
             CorpusError: If the folder holds no finished corpus, or a damaged or mixed one.
         """
-        info = read_description(folder)
+        info = read_corpus_info(folder)
         files = [shard_path(folder, index) for index in range(len(info.shards))]
         for file, fingerprint in zip(files, info.shards, strict=True):
             if not is_finished(file, fingerprint):
@@ -269,27 +261,20 @@ class Corpus:
         return self._first_rows[image] + k
 
 
-def read_description(folder: Path) -> CorpusInfo:
+def read_corpus_info(folder: Path) -> CorpusInfo:
     """Reads `corpus.json`.
 
     Raises:
         CorpusError: If it is missing, damaged or of another format version.
     """
-    path = folder / DESCRIPTION_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values.get("format_version")
-        if version != FORMAT_VERSION:
-            raise CorpusError(
-                f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; tokenize again"
-            )
-        return CorpusInfo.model_validate(values)
-    except FileNotFoundError:
-        raise CorpusError(
-            f"{folder}: no finished corpus ({DESCRIPTION_FILE} is missing); run arra-med tokenize STUDIES --out FOLDER"
-        ) from None
-    except (OSError, ValueError, AttributeError, pydantic.ValidationError) as error:
-        raise CorpusError(f"{path}: is damaged ({type(error).__name__}); run arra-med tokenize again") from None
+    return read_description(
+        folder / DESCRIPTION_FILE,
+        CorpusInfo,
+        format_versions=(FORMAT_VERSION,),
+        what="corpus",
+        command="arra-med tokenize STUDIES --out FOLDER",
+        error=CorpusError,
+    )
 
 
 def _check_fit(spec: CanonicalView, tokenizer: ImageTokenizer) -> None:
@@ -298,17 +283,3 @@ def _check_fit(spec: CanonicalView, tokenizer: ImageTokenizer) -> None:
             f"the tokenizer takes {tokenizer.size_px} px with {tokenizer.channels} channel(s), the study set has "
             f"{spec.size_px} px with {spec.channels}; choose a tokenizer trained on such a study set"
         )
-
-
-def _encode(
-    studies: StudySet, places: Sequence[ViewPlace], seed: int, tokenizer: ImageTokenizer, records: Sequence[StudyRecord]
-) -> list[dict[str, Any]]:
-    views = load_views(studies, places, seed)
-    device = next(iter(tokenizer.parameters())).device if isinstance(tokenizer, torch.nn.Module) else "cpu"
-    codes = tokenizer.encode(torch.from_numpy(from_uint8(views)).to(device)).cpu()
-    rows = []
-    for place, view, its_codes in zip(places, views, codes.flatten(1).tolist(), strict=True):
-        record = records[place.study]
-        told = {"key": place.key, "k": place.k, "codes": its_codes, "view_sha256": view_sha256(view)}
-        rows.append({**told, **record_row(record, record.patient_id)})
-    return rows

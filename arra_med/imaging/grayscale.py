@@ -1,118 +1,176 @@
 """From the stored values of a grayscale DICOM image to what a reading room would show, in [0, 1].
 
-Modality LUT or rescale -> VOI LUT or window -> inversion for MONOCHROME1. The first two are pydicom's own functions;
-the inversion turns the *output range* of the second round. (`pydicom.pixels.apply_presentation_lut` turns the image's
-own maximum round, which shifts every value of an image that does not reach white.)
+Modality LUT or rescale -> VOI LUT or window -> polarity, padding black. Every step maps a value to a value, so the
+whole chain is worked out once for each bit pattern that a pixel can have, and the image is one look-up in that table.
 
-Source: DICOM PS3.3 C.11.1 (modality LUT), C.11.2 (VOI LUT and window), C.7.6.3.1.2 (photometric interpretation),
-C.7.5.1.1.2 (pixel padding); PS3.4 N.2 (order of the steps).
+| step | what is done | clause of PS3.3 |
+| --- | --- | --- |
+| padding | PixelPaddingValue to PixelPaddingRangeLimit, compared with stored values | C.7.5.1.1.2 |
+| modality | modality LUT, else rescale; in fluoroscopy the table only serves subtraction and is left out | C.11.1, C.8.7.1.1.2 |
+| FOR PROCESSING | logarithm where the signal is linear in X-ray intensity | C.8.11.3.1.2 |
+| VOI | VOI LUT, else window (LINEAR, LINEAR_EXACT, SIGMOID); of several the first | C.11.2.1, C.8.11.3.1.5 |
+| no VOI | at most 8 bits: the whole range, as in a JPEG file; more: a percentile window | none: our choice |
+| polarity | PresentationLUTShape, else MONOCHROME1; FOR PROCESSING: PixelIntensityRelationshipSign | C.11.6.1.2, C.7.6.3.1.2 |
+
+The polarity turns the *output range* of the VOI round (`pydicom.pixels.apply_presentation_lut` turns the image's own
+maximum round, which shifts every value of an image that does not reach white). PS3.4 N.2 fixes the order of the steps.
 """
 
-import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
-from arra_med.imaging.photograph import robust_window
+from arra_med.imaging.border import inside_border
+from arra_med.imaging.dicom_kinds import FLUOROSCOPY, is_for_processing
+from arra_med.imaging.dicom_pixels import StoredPixels
+from arra_med.imaging.lut import first_number, num_alternatives, read_lookup_table, read_window
+from arra_med.imaging.photograph import ROBUST_PERCENTILES
+from arra_med.imaging.reasons import Flag, refusal
 
-_WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-_FAR = 1e12  # beyond every value that 16 stored bits and a rescale of a radiograph can reach
+_LINEAR_IN_INTENSITY = frozenset({"LIN", "SQRT"})  # the logarithm of a root is half the logarithm
 _DISPLAY_BITS = 8
 
 
-def displayed(stored: NDArray[Any], header: Dataset) -> NDArray[np.float32]:
+class Displayed(NamedTuple):
+    """An image as displayed: float32 (H, W) in [0, 1], 0 black, padding black; and what had to be decided."""
+
+    pixels: NDArray[np.float32]
+    flags: tuple[Flag, ...]
+
+
+def displayed(stored: StoredPixels, header: Dataset) -> Displayed:
     """Applies the grayscale pipeline.
 
-    With no VOI LUT and no usable window: values of at most 8 bits were written for display and keep their whole range,
-    as in a JPEG file; deeper ones are detector values, and the 0.5th and 99.5th percentile of what is no padding
-    become the ends of the range.
-
     Args:
-        stored: (H, W) integers as decoded, sign and unused bits already settled.
-        header: The data set; of several windows or tables the first counts, a table before a window.
+        stored: The image as decoded.
+        header: Its data set.
 
-    Returns:
-        float32 (H, W) in [0, 1], 0 black. Padding is black.
+    Raises:
+        ImageError: `decode_failed` if a lookup table contradicts its descriptor, or a rescale overflows.
     """
-    padding = _padding(stored, header)
-    values = np.asarray(apply_modality_lut(stored, header), dtype=np.float64)
-    if header.get("VOILUTSequence"):
-        output, low, high = _through_voi_lut(values, header)
-    elif (window := _window(header)) is not None:
-        output, low, high = _through_window(values, window)
-    else:
-        output = values
-        low, high = _range_without_window(values, stored, header, padding)
-    unit = np.clip((output - low) / (high - low), 0, 1) if low < high else np.zeros_like(output)
-    if header.PhotometricInterpretation == "MONOCHROME1":
-        unit = 1 - unit
-    if padding is not None:
-        unit[padding] = 0
-    return unit.astype(np.float32)
+    flags: list[Flag] = []
+    padding = _padding(stored.values, header)
+    values = _modality_values(stored.values, header)
+    shown = _shown_by_voi(values, header, flags)
+    if shown is None:
+        low, high = _range_without_voi(stored, values, padding, header, flags)
+        shown = np.clip((values - low) / (high - low), 0, 1) if low < high else np.zeros_like(values)
+    if _is_inverse(header, flags):
+        shown = 1 - shown
+    shown[padding] = 0
+    return Displayed(stored.look_up(shown.astype(np.float32)), tuple(flags))
 
 
-def _through_voi_lut(values: NDArray[np.float64], header: Dataset) -> tuple[NDArray[np.float64], float, float]:
-    """The VOI LUT's output and its range, which the number of bits in its descriptor fixes."""
-    output = apply_voi(np.rint(values).astype(np.int64), header, index=0)
-    bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-    return np.asarray(output, dtype=np.float64), 0.0, float(2**bits - 1)
-
-
-def _through_window(values: NDArray[np.float64], window: Dataset) -> tuple[NDArray[np.float64], float, float]:
-    """The window's output and its range: what it makes of values far below and far above it."""
-    with np.errstate(over="ignore"):
-        low, high = apply_windowing(np.array([-_FAR, _FAR]), window)
-        output = np.asarray(apply_windowing(values, window), dtype=np.float64)
-    return (output, float(low), float(high)) if low <= high else (-output, -float(low), -float(high))
-
-
-def _window(header: Dataset) -> Dataset | None:
-    """The first window with all that `apply_windowing` reads, or None where there is none that can be applied."""
-    centre, width = (_first_number(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
-    function = function if function in _WINDOW_FUNCTIONS else "LINEAR"
-    if centre is None or width is None or width <= 0 or (function == "LINEAR" and width < 1):
-        return None
-    window = Dataset()
-    for name in ("BitsStored", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"):
-        if header.get(name) is not None:
-            setattr(window, name, header.get(name))
-    window.PhotometricInterpretation = "MONOCHROME2"
-    window.WindowCenter, window.WindowWidth, window.VOILUTFunction = centre, width, function
-    return window
-
-
-def _first_number(value: Any) -> float | None:
-    if isinstance(value, MultiValue | list | tuple):
-        value = value[0] if len(value) else None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _range_without_window(
-    values: NDArray[np.float64], stored: NDArray[Any], header: Dataset, padding: NDArray[np.bool_] | None
-) -> tuple[float, float]:
-    bits, signed = int(header.BitsStored), bool(header.PixelRepresentation)
-    if bits <= _DISPLAY_BITS and not header.get("ModalityLUTSequence"):
-        ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1], dtype=np.int64)
-        low, high = sorted(float(end) for end in apply_modality_lut(ends, header))
-        return low, high
-    seen = values if padding is None or padding.all() else values[~padding]
-    return robust_window(seen)
-
-
-def _padding(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | None:
-    """Which pixels were added to fill the rectangle, if the header names their value."""
-    first = _first_number(header.get("PixelPaddingValue"))
+def _padding(values: NDArray[np.int64], header: Dataset) -> NDArray[np.bool_]:
+    """Which values mean a pixel that was added to fill the rectangle."""
+    first = first_number(header.get("PixelPaddingValue"))
     if first is None:
+        return np.zeros(values.shape, dtype=np.bool_)
+    last = first_number(header.get("PixelPaddingRangeLimit"))
+    low, high = sorted(_as_stored(end, header) for end in (first, first if last is None else last))
+    return np.asarray((values >= low) & (values <= high))
+
+
+def _as_stored(padding: float, header: Dataset) -> float:
+    """A padding value; a negative one may be written as an unsigned number."""
+    wrapped = header.PixelRepresentation and padding > _storable(header)[1]
+    return padding - 2 ** int(header.BitsAllocated) if wrapped else padding
+
+
+def _storable(header: Dataset) -> tuple[int, int]:
+    """The smallest and the largest value that the stored bits hold."""
+    bits = int(header.BitsStored)
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
+
+
+def _modality_values(stored: NDArray[np.int64], header: Dataset) -> NDArray[np.float64]:
+    """The output of the modality LUT or rescale; of a linear detector signal, its attenuation."""
+    if is_for_processing(header) and _relationship(header) in _LINEAR_IN_INTENSITY:
+        # Bone attenuates: the lower the intensity, the brighter. One more than the intensity has a logarithm at zero.
+        low, high = _storable(header)
+        intensity = stored - low if _intensity_sign(header) > 0 else high - stored
+        return -np.log1p(np.maximum(intensity, 0).astype(np.float64))
+    if str(header.get("SOPClassUID") or "") != FLUOROSCOPY:
+        table = read_lookup_table(header, "ModalityLUTSequence", signed_input=bool(header.PixelRepresentation))
+        if table is not None:
+            return table.look_up(stored).astype(np.float64)
+    slope, intercept = first_number(header.get("RescaleSlope")), first_number(header.get("RescaleIntercept"))
+    if slope is None or intercept is None:
+        return stored.astype(np.float64)
+    with np.errstate(over="ignore"):
+        values = stored.astype(np.float64) * slope + intercept
+    if not np.isfinite(values).all():
+        raise refusal("decode_failed", "the rescale slope and intercept lead beyond every number; export it again")
+    return values
+
+
+def _shown_by_voi(values: NDArray[np.float64], header: Dataset, flags: list[Flag]) -> NDArray[np.float64] | None:
+    """What the VOI LUT or window makes of modality values, in [0, 1]; None without either."""
+    if is_for_processing(header) and _relationship(header) in _LINEAR_IN_INTENSITY:
         return None
-    last = _first_number(header.get("PixelPaddingRangeLimit"))
-    low, high = sorted((first, first if last is None else last))
-    return (stored >= low) & (stored <= high)
+    table = read_lookup_table(header, "VOILUTSequence", signed_input=bool(values.min() < 0))
+    window = read_window(header)
+    if table is not None and window is not None:
+        flags.append("voi_lut_before_window")
+    chosen = "VOILUTSequence" if table is not None else "WindowCenter"
+    if num_alternatives(header, chosen) > 1:
+        flags.append("several_windows")
+    if table is not None:
+        return np.clip(table.look_up(values) / (2.0**table.bits - 1), 0, 1)
+    return None if window is None else window.displayed(values)
+
+
+def _range_without_voi(
+    stored: StoredPixels, values: NDArray[np.float64], padding: NDArray[np.bool_], header: Dataset, flags: list[Flag]
+) -> tuple[float, float]:
+    """The modality values that become black and white where nothing says so.
+
+    Values of at most 8 bits were written for display. Deeper ones are detector values, of which the 0.5th and 99.5th
+    percentile count, without padding and without a near-constant frame.
+    """
+    if int(header.BitsStored) <= _DISPLAY_BITS and not header.get("ModalityLUTSequence"):
+        low, high = sorted(_modality_values(np.array(_storable(header)), header).tolist())
+        return low, high
+    flags.append("percentile_window")
+    rows, columns = inside_border(stored.cells, stored.values)
+    counts = np.bincount(stored.cells[rows, columns].ravel(), minlength=len(values))
+    if counts[~padding].any():
+        counts[padding] = 0
+    return _percentiles(values, counts)
+
+
+def _percentiles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
+    """The robust percentiles of values that occur so often; `numpy.percentile` of all of them gives the same."""
+    values, counts = values[counts > 0], counts[counts > 0]
+    order = np.argsort(values)
+    values, reached = values[order], np.cumsum(counts[order])
+    place = np.array(ROBUST_PERCENTILES) / 100 * (reached[-1] - 1)
+    below = values[np.searchsorted(reached, np.floor(place), side="right")]
+    above = values[np.searchsorted(reached, np.ceil(place), side="right")]
+    low, high = below + (above - below) * (place - np.floor(place))
+    return float(low), float(high)
+
+
+def _is_inverse(header: Dataset, flags: list[Flag]) -> bool:
+    """Whether low values are bright."""
+    if is_for_processing(header):
+        return _relationship(header) not in _LINEAR_IN_INTENSITY and _intensity_sign(header) > 0
+    by_interpretation = header.PhotometricInterpretation == "MONOCHROME1"
+    shape = str(header.get("PresentationLUTShape") or "").strip().upper()
+    if shape not in ("IDENTITY", "INVERSE"):
+        return by_interpretation
+    if (shape == "INVERSE") != by_interpretation:
+        flags.append("polarity_contradiction")
+    return shape == "INVERSE"
+
+
+def _relationship(header: Dataset) -> str:
+    return str(header.get("PixelIntensityRelationship") or "").strip().upper()
+
+
+def _intensity_sign(header: Dataset) -> float:
+    """1 if more X-rays make higher values, -1 if lower ones; if unsaid, what shows bone bright (C.8.11.3.1.2)."""
+    sign = first_number(header.get("PixelIntensityRelationshipSign"))
+    return sign if sign in (1, -1) else 1 if header.PhotometricInterpretation == "MONOCHROME1" else -1

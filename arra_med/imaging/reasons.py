@@ -17,8 +17,40 @@ Reason = Literal[
     "too_large",
     "decode_failed",
     "blank",
+    "for_processing",
+    "burned_in_text",
+    "clipped",
+    "extreme_aspect",
+    "inverted",
+    "wrong_body_part",
+    "duplicate",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+Flag = Literal[
+    "percentile_window",
+    "several_windows",
+    "voi_lut_before_window",
+    "polarity_contradiction",
+    "for_processing",
+    "burned_in_declared",
+    "overlay_ignored",
+    "resampled_to_square_pixels",
+    "aspect_ratio_ignored",
+    "orientation_suggests_mirror",
+    "orientation_suggests_rotation_90",
+    "orientation_suggests_rotation_180",
+    "orientation_suggests_rotation_270",
+    "orientation_suggests_mirror_and_rotation_90",
+    "orientation_suggests_mirror_and_rotation_180",
+    "orientation_suggests_mirror_and_rotation_270",
+    "orientation_contradicts_view",
+    "orientation_unusable",
+    "collimation_border",
+]
+"""What was decided about an image that was read, where its file left a choice."""
+
+FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 
 def refusal(reason: Reason, message: str) -> ImageError:

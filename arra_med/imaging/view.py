@@ -18,8 +18,8 @@ from pydantic import model_validator
 from arra_med.config import StrictModel
 from arra_med.imaging.fundus import crop_field_of_view
 
-Modality = Literal["cxr", "fundus"]
-NUM_CHANNELS: Mapping[Modality, int] = {"cxr": 1, "fundus": 3}
+Modality = Literal["cxr", "fundus", "photo"]
+NUM_CHANNELS: Mapping[Modality, int] = {"cxr": 1, "fundus": 3, "photo": 3}
 
 _MAX_SHIFT = 0.04  # fraction of the side
 _MAX_ZOOM = 0.06
@@ -30,14 +30,16 @@ class CanonicalView(StrictModel):
     """What the canonical view of a study looks like.
 
     Attributes:
-        modality: `cxr` views have one channel, `fundus` views three (RGB).
+        modality: `cxr` views have one channel, `fundus` and `photo` views three (RGB).
         size_px: Side of the square view.
-        version: Raised whenever the pixels of a view change for the same file.
+        version: Raised whenever the pixels of a view change for the same file. 2: DICOM images without a window leave a
+            collimation border out of their percentiles, and pixels that are not square are made so; PNG and JPEG files
+            look as in 1.
     """
 
     modality: Modality
     size_px: int = 128
-    version: int = 1
+    version: int = 2
 
     @model_validator(mode="after")
     def _check_size(self) -> "CanonicalView":

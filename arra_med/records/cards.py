@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, mode
 
 from arra_med.config import StrictModel, load_config, shipped_folder
 from arra_med.errors import CardError, ConfigError
+from arra_med.records.study import Modality
 
 LicenceClass = Literal["open", "research-only", "credentialed"]
 """How far weights trained on a source may travel, from the freest to the strictest."""
@@ -37,7 +38,7 @@ class DataCard(StrictModel):
     Attributes:
         source: The name that `StudyRecord.source` carries; also the card's file name. Lower case, digits, `_`.
         title: The data set's own name.
-        modality: What its images are; `natural` is for photographs (ImageNet).
+        modality: What its images are.
         description: What the images are, and who took and labelled them.
         access: How to get the data.
         url: The data set's page; empty for private data.
@@ -56,7 +57,7 @@ class DataCard(StrictModel):
 
     source: Annotated[str, StringConstraints(pattern=rf"^{_SOURCE_NAME.pattern}$")]
     title: Words
-    modality: Literal["cxr", "fundus", "natural"]
+    modality: Modality
     description: Words
     access: Words
     url: WebAddress = ""

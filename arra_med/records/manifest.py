@@ -45,7 +45,6 @@ _TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0"
 _TRUTH_COLUMNS = ("redistributable", "patient_known")
 _FILLED = ("image_id", "path", "modality", "source")
 _OLDEST_YEARS = 130
-_MAX_SHOWN_CHARS = 20
 
 
 @dataclass
@@ -80,7 +79,7 @@ def read_manifest(path: Path) -> list[StudyRecord]:
 
     Raises:
         ManifestError: If the file cannot be read, columns are missing or unknown, or any row breaks a rule; the message
-            lists every rule with its rows and column. A value is shown only where the vocabulary is closed.
+            lists every rule with its rows and column. No cell is quoted: a shifted column may hold identifiers.
     """
     problems = _Problems()
     rows = list(_read_rows(path, problems))
@@ -206,9 +205,8 @@ def _values_of(row: Mapping[str, Any], number: int, problems: _Problems) -> dict
     for name, choices in _CLOSED.items():
         values[name] = values[name] or None
         if values[name] is not None and values[name] not in choices:
-            shown = values[name][:_MAX_SHOWN_CHARS]
             allowed = ", ".join(choices) + ("" if name in _FILLED else ", or empty")
-            rules.append(f"column {name!r}: must be one of {allowed}; found {shown!r}")
+            rules.append(f"column {name!r}: must be one of {allowed}")
     for name in _TRUTH_COLUMNS:
         values[name] = _TRUTH.get(values[name].lower())
         if values[name] is None:

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from arra_med.errors import ReportError
 from arra_med.records.acquisition import stated_age_group, stated_laterality, stated_view, without_acquisition
+from arra_med.records.scrubbing import scrub_text
 from arra_med.records.sections import split_sections
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
 
 __all__ = ["Prompt", "report_prompt", "split_sections"]
 
-_PLACEHOLDER = re.compile(r"_{2,}|\bX{3,}\b|\[\*\*.*?\*\*\]")
 _LIST_NUMBER = re.compile(r"(?:^|(?<=[\n.;] )|(?<=\n))[ \t]*\d{1,2}[.)][ \t]+", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 _EYES = {"L": "left", "R": "right"}
@@ -58,9 +58,10 @@ def report_prompt(
     count_tokens: Callable[[str], int] | None = None,
     max_tokens: int | None = None,
 ) -> Prompt:
-    """Turns a report into a prompt: impression, else findings, else the last paragraph.
+    """Turns a report into a prompt: impression, else findings, else the last paragraph; of a `photo`, its text as it is.
 
-    View, eye and age group are read from the report where they are not given; phrases that only state them are dropped.
+    Identifiers and de-identification markers are scrubbed first. View, eye and age group are read from the report where
+    they are not given; phrases that only state them are dropped.
 
     Args:
         report: Report text, with or without headers.
@@ -77,9 +78,18 @@ def report_prompt(
     """
     if (max_tokens is None) != (count_tokens is None):
         raise ValueError("max_tokens and count_tokens belong together: give both or neither")
+    report = scrub_text(report)
     if not _normalise(report):
         raise ReportError("the report is empty: give at least one sentence, such as 'PA view. Pleural effusion.'")
+
+    def fits(prompt: str) -> bool:
+        short = max_chars is None or len(prompt) <= max_chars
+        return short and (count_tokens is None or max_tokens is None or count_tokens(prompt) <= max_tokens)
+
     notices: list[str] = []
+    if modality == "photo":
+        text = _longest_that_fits("", [_normalise(report)], fits, notices)
+        return Prompt(text, "", None, None, None, tuple(notices))
     sections = split_sections(report)
     section, sentences = _describing_section(sections, notices)
     stated = "\n".join(body for name, body in sections.items() if name not in ("comparison", "other"))
@@ -92,11 +102,6 @@ def report_prompt(
     age_group = _prefer(age_group, stated_age_group(stated), "age group", notices)
 
     prefix = _prefix(modality, view, age_group, laterality)
-
-    def fits(prompt: str) -> bool:
-        short = max_chars is None or len(prompt) <= max_chars
-        return short and (count_tokens is None or max_tokens is None or count_tokens(prompt) <= max_tokens)
-
     text = _longest_that_fits(prefix, sentences, fits, notices)
     return Prompt(text, section, view, age_group, laterality, tuple(notices))
 
@@ -134,8 +139,7 @@ def _prefix(modality: Modality, view: View | None, age_group: AgeGroup | None, l
 
 
 def _normalise(text: str) -> str:
-    text = _PLACEHOLDER.sub(" ", unicodedata.normalize("NFKC", text))
-    text = re.sub(r"\s+", " ", _LIST_NUMBER.sub(" ", text))
+    text = re.sub(r"\s+", " ", _LIST_NUMBER.sub(" ", unicodedata.normalize("NFKC", text)))
     text = re.sub(r"\s+([.,;:!?])", r"\1", text)
     text = re.sub(r"([.,;:!?])(?:\s*[.,;:])+", r"\1", text)
     return text.lstrip(" .,;:-*#)").rstrip(" ,;:-*#") if re.search(r"\w", text) else ""
@@ -165,4 +169,4 @@ def _greatest_count(prefix: str, parts: list[str], fits: Callable[[str], bool]) 
 
 
 def _joined(prefix: str, parts: list[str]) -> str:
-    return f"{prefix}, {' '.join(parts)}"
+    return ", ".join(filter(None, (prefix, " ".join(parts))))

@@ -12,6 +12,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "observations",
         "description",
         "imaging notes",
+        "findins",
+        "findindgs",
+        "findgings",
+        "findngs",
+        "findnings",
+        "finidngs",
     ),
     "impression": (
         "impression",
@@ -26,6 +32,15 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "final diagnosis",
         "keywords",
         "diagnostic keywords",
+        "impresson",
+        "imprression",
+        "imoression",
+        "impressoin",
+        "imprssion",
+        "impresion",
+        "imperssion",
+        "impession",
+        "mpression",
         "findings and impression",
         "findings/impression",
         "impression and recommendation",
@@ -46,8 +61,21 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "reason for this examination",
         "reason for study",
         "presentation",
+        "pfi",
+        "idication",
     ),
-    "comparison": ("comparison", "comparisons", "comparison study", "prior studies", "previous studies"),
+    "comparison": (
+        "comparison",
+        "comparisons",
+        "comparison study",
+        "comparison exam",
+        "comparison film",
+        "reference exam",
+        "prior studies",
+        "previous studies",
+        "comparision",
+        "comparsion",
+    ),
     "technique": (
         "technique",
         "examination",
@@ -60,23 +88,41 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "notifications",
         "recommendation",
         "recommendations",
+        "recommendation(s)",
+        "comment",
+        "date",
         "discussion",
         "wet read",
+        "wetread",
         "addendum",
     ),
 }
-"""Section name -> the headers that open it. `other` holds what does not describe the image."""
+"""Section name -> the headers that open it, misspelt ones of MIMIC-CXR among them. `other` does not describe the image."""
+
+# Upper-case lines of MIMIC-CXR that no list can hold: "CT FINDINGS:", "PORTABLE CHEST, TWO VIEWS:".
+_CONTAINED = {
+    "impression": "impression",
+    "findings": "findings",
+    "history": "indication",
+    "comparison": "comparison",
+    "addendum": "other",
+}
+_NAMES_THE_IMAGE = re.compile(
+    r"\b(?:chest|portable|views?|frontal|(?:pa|ap|lateral) and (?:pa|ap|lat(?:eral)?)|ribs)\b", re.IGNORECASE
+)
 
 _SECTION_OF = {header: section for section, headers in SECTIONS.items() for header in headers}
-_HEADERS = "|".join(name.replace(" ", r"[ \t]+") for name in sorted(_SECTION_OF, key=len, reverse=True))
+_HEADERS = "|".join(re.escape(name).replace(r"\ ", r"[ \t]+") for name in sorted(_SECTION_OF, key=len, reverse=True))
 _INLINE_HEADERS = "findings|impression|conclusion|indication|comparison|technique"
 _HEADER = re.compile(
     # At the start of a line or after a sentence a header's case is free, and it ends with a colon ...
     rf"(?:^|(?<=[\n.!?;\"]))[ \t*#]*(?P<after_sentence>{_HEADERS})[ \t*]*:[ \t*]*"
     # ... within a line it must be capitalised ("heart enlarged IMPRESSION: cardiomegaly") ...
     rf"|(?<!\S)(?=(?-i:[A-Z]))(?P<within_line>{_INLINE_HEADERS})[ \t]*:[ \t]*"
-    # ... and on a line of its own it needs no colon.
-    rf"|^[ \t*#]*(?P<own_line>{_HEADERS})[ \t*]*$",
+    # ... and on a line of its own it needs a capital ("no acute / findings" is a wrapped sentence) and no colon.
+    rf"|^[ \t*#]*(?=(?-i:[A-Z]))(?P<own_line>{_HEADERS})[ \t*]*$"
+    # An upper-case line up to its colon may be a header of another name.
+    r"|^[ \t]*(?P<upper_case>(?-i:[A-Z][A-Z ()/,-]{2,60})):[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _TITLE_LINE = re.compile(
@@ -87,7 +133,10 @@ _TITLE_LINE = re.compile(
 def split_sections(text: str) -> dict[str, str]:
     """Splits a report at its headers.
 
-    Headers may be in any case, inline or on a line of their own; a section that occurs twice is joined by a blank line.
+    Headers may be in any case, inline or on a line of their own; a section that occurs twice is joined by a blank line. An
+    upper-case line that holds a section's name ("CT FINDINGS:") opens it too, and one that names the image ("PORTABLE
+    CHEST:") opens the findings, or, with nothing behind it, is technique, as in the section parser published with
+    MIMIC-CXR. Other upper-case words before a colon ("LUNGS:") are part of the text.
 
     Args:
         text: The whole report.
@@ -98,11 +147,32 @@ def split_sections(text: str) -> dict[str, str]:
     """
     text = _TITLE_LINE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     bodies: dict[str, list[str]] = {}
-    section, start = "", 0
+    section, start, body_start = "", 0, 0
+
+    def close(end: int) -> None:
+        # The words of a header that names the image are kept: they hold the view.
+        names_the_image = start < body_start
+        empty = names_the_image and not text[body_start:end].strip()
+        bodies.setdefault("technique" if empty else section, []).append(text[start:end])
+
     for header in _HEADER.finditer(text):
-        bodies.setdefault(section, []).append(text[start : header.start()])
         name = header["after_sentence"] or header["within_line"] or header["own_line"]
-        section, start = _SECTION_OF[" ".join(name.lower().split())], header.end()
-    bodies.setdefault(section, []).append(text[start:])
+        opened = _SECTION_OF[" ".join(name.lower().split())] if name else _section_of_line(header["upper_case"])
+        if opened is None:
+            continue
+        close(header.start())
+        section, start, body_start = opened, header.end(), header.end()
+        if not name and not _contained_section(header["upper_case"]):
+            start = header.start()
+    close(len(text))
     joined = {name: "\n\n".join(body.strip() for body in parts if body.strip()) for name, parts in bodies.items()}
     return {name: body for name, body in joined.items() if body}
+
+
+def _contained_section(words: str) -> str | None:
+    return next((section for name, section in _CONTAINED.items() if name in words.lower()), None)
+
+
+def _section_of_line(words: str) -> str | None:
+    """Returns the section that an upper-case line opens; `None` if it is no header."""
+    return _contained_section(words) or ("findings" if _NAMES_THE_IMAGE.search(words) else None)

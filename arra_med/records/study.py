@@ -6,7 +6,7 @@ from pydantic import Field
 
 from arra_med.config import StrictModel
 
-Modality = Literal["cxr", "fundus"]
+Modality = Literal["cxr", "fundus", "photo"]
 View = Literal["PA", "AP", "lateral"]
 Laterality = Literal["L", "R"]
 AgeGroup = Literal["adult", "child"]
@@ -22,7 +22,7 @@ class StudyRecord(StrictModel):
     Attributes:
         image_id: Names the image across all sources; `source/stem` in the shared tables.
         patient_id: Names the patient across all sources; images of one patient never stand in two splits.
-        modality: Frontal or lateral chest radiograph, or colour fundus photograph.
+        modality: Chest radiograph (`cxr`), colour fundus photograph, or any other photograph (`photo`, ImageNet).
         view: Projection of a chest radiograph.
         laterality: Eye of a fundus photograph.
         sex: As the source says.

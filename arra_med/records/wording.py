@@ -1,6 +1,6 @@
 """The bank of report wordings: each epoch, a study's labels are put into other words, so that free text works.
 
-The words stand in `wording_cxr.yaml` and `wording_fundus.yaml`. A drawn report never says more than the labels hold: no
+The words stand in `wording_cxr.yaml` and `wording_fundus.yaml`; photographs keep their one text. A drawn report never says more than the labels hold: no
 side, severity, device or number, and nothing is denied that the labels do not deny ("unknown is not no").
 """
 
@@ -14,6 +14,7 @@ from pydantic import Field
 from arra_med.config import StrictModel, load_config
 from arra_med.errors import ReportError
 from arra_med.records.report import report_prompt
+from arra_med.records.scrubbing import scrub_text
 from arra_med.records.study import Modality, StudyRecord
 
 NORMAL = "normal"
@@ -89,7 +90,7 @@ def held_out_paraphrases(label: str, modality: Modality = "cxr") -> list[str]:
 
 
 def draw_report(record: StudyRecord, rng: random.Random) -> str:
-    """Draws a report for a study: its own text now and then (clinicians' text, keywords), else a wording of its labels.
+    """Draws a report: the study's own text now and then, scrubbed (clinicians' text, keywords), else its labels' wording.
 
     Args:
         record: The study.
@@ -98,7 +99,9 @@ def draw_report(record: StudyRecord, rng: random.Random) -> str:
     Returns:
         One to a few sentences, sometimes with section headers or an opening that states the view or eye.
     """
-    labels, own = canonical_labels(record), record.report.strip()
+    if record.modality == "photo":
+        return record.report
+    labels, own = canonical_labels(record), scrub_text(record.report).strip()
     if own and (not labels or rng.random() < OWN_TEXT_PROBABILITY[record.report_kind or "written"]):
         return own
     opening = _draw_opening(record, rng)

@@ -1,17 +1,18 @@
 """A folder of DICOM files. Header text never leaves it: ids are keyed hashes, the rest are closed vocabularies.
 
-Source: DICOM PS3.3 C.7.1.1 (patient), C.8.11.5 (View Position), PS3.5 6.2 (Age String), PS3.10 7.1 (file preamble).
+Source: DICOM PS3.3 C.7.1.1 (patient), C.7.2.1 (study), PS3.5 6.2 (Age String), PS3.10 7.1 (file preamble).
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arra_med.imaging.dicom import silent_pydicom
+from arra_med.imaging.orientation import view_position
 from arra_med.records.pseudonym import Pseudonymizer
-from arra_med.records.study import Laterality, StudyRecord, View, age_group_of
-from arra_med.sources.folder import LOCAL_LICENCE, report_beside
+from arra_med.records.study import Laterality, StudyRecord, View
+from arra_med.sources.folder import LOCAL_LICENCE, report_beside, with_report
+from arra_med.sources.patient import age_fields, sex_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -22,19 +23,25 @@ _SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
 _OPHTHALMIC_PHOTOGRAPHY = "OP"
-_VIEWS: dict[str, View] = {"PA": "PA", "AP": "AP", "LL": "lateral", "RL": "lateral", "LATERAL": "lateral"}
-_YEARS_OF_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-# Ages of 90 and above identify people and are reported as one group (HIPAA safe harbour, 45 CFR 164.514(b)(2)).
-_OLDEST_YEARS = 90.0
+_VIEW_TAGS = (
+    "ViewPosition",
+    "ViewCodeSequence",
+    "PatientOrientation",
+    "SeriesDescription",
+    "ProtocolName",
+    "StudyDescription",
+)
 _HEADER_TAGS = (
     "Modality",
     "SOPInstanceUID",
+    "StudyInstanceUID",
+    "AccessionNumber",
     "PatientID",
     "PatientSex",
     "PatientAge",
-    "ViewPosition",
     "ImageLaterality",
     "Laterality",
+    *_VIEW_TAGS,
 )
 
 
@@ -54,19 +61,29 @@ def read_dicom_folder(
     Returns:
         The records, and the files that are not DICOM.
     """
+    dicom, others = split_dicom_files(files)
+    seen: set[str] = set()
+    records = []
+    with silent_pydicom():
+        for path in dicom:
+            record = record_of(path, folder, read_header(path), pseudonymizer, seen)
+            records.append(with_report(record, report_beside(path)))
+    return records, others
+
+
+def split_dicom_files(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Returns the files that are, or are meant as, DICOM, and the others, both in order."""
     dicom = {path for path in files if path.suffix.lower() in _SUFFIXES or _has_preamble(path)}
     dicom -= {path for path in dicom if path.name.upper() == "DICOMDIR"}
     if dicom:
         dicom |= {path for path in files if not path.suffix and path.name.upper() != "DICOMDIR"}
-    seen: set[str] = set()
-    records = []
+    return [path for path in files if path in dicom], [path for path in files if path not in dicom]
+
+
+def header_view(path: Path) -> View | None:
+    """Returns the projection that a file's header states; `None` if it states none or cannot be read."""
     with silent_pydicom():
-        for path in files:
-            if path in dicom:
-                record = _record(path, folder, pseudonymizer, seen)
-                seen.add(record.image_id)
-                records.append(record)
-    return records, [path for path in files if path not in dicom]
+        return _view(read_header(path, _VIEW_TAGS))
 
 
 def _has_preamble(path: Path) -> bool:
@@ -77,48 +94,53 @@ def _has_preamble(path: Path) -> bool:
         return False
 
 
-def _record(path: Path, folder: Path, pseudonymizer: Pseudonymizer, seen: set[str]) -> StudyRecord:
-    header = _read_header(path)
+def record_of(path: Path, folder: Path, header: "Dataset", pseudonymizer: Pseudonymizer, seen: set[str]) -> StudyRecord:
+    """Makes the record of a DICOM file, without a report.
+
+    Args:
+        path: The file.
+        folder: The folder that was named.
+        header: What `read_header` returned.
+        pseudonymizer: Makes the ids.
+        seen: Image ids that are taken; the record's is added. A copy of an instance gets an id of its own place.
+    """
     place = path.relative_to(folder).as_posix()
-    instance, patient = _text(header, "SOPInstanceUID"), _text(header, "PatientID")
+    instance, patient = header_text(header, "SOPInstanceUID"), header_text(header, "PatientID")
     image_id = f"{SOURCE}/{pseudonymizer.of(instance or place)}"
     if image_id in seen:
         image_id = f"{SOURCE}/{pseudonymizer.of(f'{instance} {place}')}"
-    age = _age_years(_text(header, "PatientAge"))
-    sex = _text(header, "PatientSex")
-    eye = _text(header, "ImageLaterality") or _text(header, "Laterality")
-    is_fundus = _text(header, "Modality") == _OPHTHALMIC_PHOTOGRAPHY
+    seen.add(image_id)
+    eye = header_text(header, "ImageLaterality") or header_text(header, "Laterality")
+    is_fundus = header_text(header, "Modality") == _OPHTHALMIC_PHOTOGRAPHY
     laterality: dict[str, Laterality] = {"L": "L", "R": "R"}
-    report = report_beside(path)
     return StudyRecord(
         image_id=image_id,
         patient_id=f"{SOURCE}:{pseudonymizer.of(patient)}" if patient else image_id,
+        patient_known=bool(patient),
         modality="fundus" if is_fundus else "cxr",
-        view=None if is_fundus else _VIEWS.get(_text(header, "ViewPosition").upper()),
+        view=None if is_fundus else _view(header),
         laterality=laterality.get(eye) if is_fundus else None,
-        sex="M" if sex == "M" else "F" if sex == "F" else None,
-        age=age,
-        age_group=age_group_of(age),
+        sex=sex_of(header_text(header, "PatientSex")),
         path=str(path),
-        report=report,
-        report_kind="written" if report else None,
         source=SOURCE,
         licence=LOCAL_LICENCE,
         redistributable=False,
-        patient_known=bool(patient),
+        **age_fields(header_text(header, "PatientAge")),
     )
 
 
-def _read_header(path: Path) -> "Dataset":
+def read_header(path: Path, tags: Sequence[str] = _HEADER_TAGS) -> "Dataset":
+    """Reads the named attributes of a DICOM file; a file that cannot be read has none of them."""
     import pydicom
 
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_HEADER_TAGS))
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(tags))
     except Exception:  # noqa: BLE001 - pydicom raises many types; ingestion quarantines the file with its reason
         return pydicom.Dataset()
 
 
-def _text(header: "Dataset", name: str) -> str:
+def header_text(header: "Dataset", name: str) -> str:
+    """Returns an attribute as text without space around it; "" if it is not there or broken."""
     try:
         value = header.get(name)
     except Exception:  # noqa: BLE001 - values are decoded on access, and a broken one counts as unknown
@@ -126,6 +148,8 @@ def _text(header: "Dataset", name: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _age_years(text: str) -> float | None:
-    parts = re.fullmatch(r"(\d{1,3})([YMWD])", text)
-    return min(int(parts[1]) * _YEARS_OF_UNIT[parts[2]], _OLDEST_YEARS) if parts else None
+def _view(header: "Dataset") -> View | None:
+    try:
+        return view_position(header)
+    except Exception:  # noqa: BLE001 - as above
+        return None

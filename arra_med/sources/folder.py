@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from arra_med.records.observations import labels_from_report
+from arra_med.records.study import StudyRecord
+
 LOCAL_LICENCE = "Local data: the holder's own terms"
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
@@ -19,15 +22,28 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def report_beside(image: Path) -> str:
-    """Returns the text of the .txt file with the image's stem, or "" if there is none.
+    """Returns the text of the .txt file with the image's stem, or "" if there is none."""
+    return read_report(image.with_suffix(".txt"))
+
+
+def read_report(path: Path) -> str:
+    """Returns the text of a report file, or "" if it is not there or cannot be opened.
 
     Files that are not UTF-8 are read as Latin-1, which older report systems write.
     """
-    path = image.with_suffix(".txt")
-    if not path.is_file():
+    try:
+        content = path.read_bytes()
+    except OSError:
         return ""
-    content = path.read_bytes()
     try:
         return content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return content.decode("latin-1").strip()
+
+
+def with_report(record: StudyRecord, report: str) -> StudyRecord:
+    """Returns the record with a clinician's report and, of a chest radiograph, the findings that the report states."""
+    if not report:
+        return record
+    labels = labels_from_report(report) if record.modality == "cxr" else ()
+    return record.model_copy(update={"report": report, "report_kind": "written", "labels": labels})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from arra_med.records.pseudonym import Pseudonymizer
 from arra_med.records.study import Modality, StudyRecord
-from arra_med.sources.folder import IMAGE_SUFFIXES, LOCAL_LICENCE, report_beside
+from arra_med.sources.folder import IMAGE_SUFFIXES, LOCAL_LICENCE, report_beside, with_report
 
 SOURCE = "local_images"
 
@@ -30,21 +30,17 @@ def read_image_folder(
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         image_id = f"{SOURCE}/{pseudonymizer.of(path.relative_to(folder).as_posix())}"
-        report = report_beside(path)
-        records.append(
-            StudyRecord(
-                image_id=image_id,
-                patient_id=image_id,
-                modality=modality or _modality_of(path),
-                path=str(path),
-                report=report,
-                report_kind="written" if report else None,
-                source=SOURCE,
-                licence=LOCAL_LICENCE,
-                redistributable=False,
-                patient_known=False,
-            )
+        record = StudyRecord(
+            image_id=image_id,
+            patient_id=image_id,
+            modality=modality or _modality_of(path),
+            path=str(path),
+            source=SOURCE,
+            licence=LOCAL_LICENCE,
+            redistributable=False,
+            patient_known=False,
         )
+        records.append(with_report(record, report_beside(path)))
     return records
 
 

@@ -167,4 +167,4 @@ def test_a_file_that_is_no_feature_file_is_refused(studies: Path, tmp_path: Path
     with pytest.raises(CorpusError, match="no such feature file; run arra-med features"):
         read_features(tmp_path / "none.parquet")
     with pytest.raises(CorpusError, match="is damaged or no teacher feature file"):
-        read_features(studies / "shard-00000.parquet")
+        read_features(studies / "shard-first.parquet")

@@ -131,7 +131,7 @@ def test_a_damaged_corpus_is_refused(corpus_folder: Path) -> None:
     values = json.loads((corpus_folder / "corpus.json").read_text())
     for changed, message in (
         ({"format_version": 9}, "has format version 9, this program reads 1"),
-        ({"grid": "wide"}, "is damaged"),
+        ({"grid": "wide"}, "is not valid at grid; run arra-med tokenize again"),
         ({"num_images": 7}, "its rows are not the ones corpus.json tells of"),
         ({"shards": ["other"]}, "shard-00000.parquet is missing, damaged or from another run"),
     ):

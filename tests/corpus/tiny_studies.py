@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from arra_med.corpus.study_set import StudySetInfo, StudySetWriter, encode_png, record_row, view_sha256
+from arra_med.corpus.parquet import write_table
+from arra_med.corpus.study_rows import STUDY_SCHEMA, encode_png, record_row, view_sha256
+from arra_med.corpus.study_set import StudySetInfo, finish_study_set, study_shard_path
+from arra_med.imaging.perceptual_hash import perceptual_hash
 from arra_med.imaging.view import CanonicalView
 from arra_med.records.study import StudyRecord
 
@@ -40,19 +43,23 @@ def view(number: int) -> np.ndarray:
 
 def write_study_set(folder: Path, num_studies: int = 6, **changes: Any) -> StudySetInfo:
     """Writes a study set of two shards without any decoding; `changes` go into every record."""
-    writer = StudySetWriter(folder, SPEC)
-    rows = [
-        {
-            **record_row(record(number, **changes), f"hash{PATIENTS[number]}"),
-            "view_png": encode_png(view(number)),
-            "view_sha256": view_sha256(view(number)),
-        }
-        for number in range(num_studies)
-    ]
-    writer.begin()
-    writer.write_shard(0, rows[:2], "first", 0)
-    writer.write_shard(1, rows[2:], "second", 0)
-    return writer.finish(["first", "second"], num_quarantined=0, skipped={}, redistributable_only=False)
+    rows = [study_row(number, **changes) for number in range(num_studies)]
+    for fingerprint, its_rows in (("first", rows[:2]), ("second", rows[2:])):
+        write_table(study_shard_path(folder, fingerprint), its_rows, STUDY_SCHEMA, {"fingerprint": fingerprint})
+    return finish_study_set(folder, ["first", "second"], spec=SPEC, num_quarantined=0, skipped={})
+
+
+def study_row(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        **record_row(record(number, **changes), f"hash{PATIENTS[number]}"),
+        "view_png": encode_png(view(number)),
+        "view_sha256": view_sha256(view(number)),
+        "perceptual_hash": perceptual_hash(view(number)),
+        "flags": ["overlay_ignored"] if number == 1 else [],
+        "quality": [{"name": "sharpness", "score": number / 2}],
+        "state_hash": f"state{number}",
+        "file_hash": f"file{number}",
+    }
 
 
 class WordTokenizer:

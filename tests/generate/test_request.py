@@ -16,7 +16,7 @@ def test_flat_settings_equal_nested_ones():
     [
         ({"num_images": 0}, "num_images is 0, it must be greater than or equal to 1"),
         ({"seed": -1}, "seed is -1, it must be greater than or equal to 0"),
-        ({"modality": "ct"}, "modality is 'ct', it must be 'cxr' or 'fundus'"),
+        ({"modality": "ct"}, "modality is 'ct', it must be 'cxr', 'fundus' or 'photo'"),
         ({"view": "oblique"}, "view is 'oblique', it must be 'PA', 'AP' or 'lateral'"),
         ({"temperature": float("nan")}, "temperature is nan, it must be a finite number"),
         ({"top_k": 0, "top_p": 2.0}, "top_k is 0, .*; top_p is 2.0, it must be less than or equal to 1"),

@@ -16,7 +16,6 @@ from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEGLSLossless,
     OphthalmicPhotography8BitImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -57,16 +56,20 @@ BUNDLED = [
 ]
 
 
+def _shown(data: bytes, modality: str) -> np.ndarray:
+    return decode_dicom_bytes(data, modality).pixels
+
+
 def _refused(data: bytes, modality: str = "cxr") -> ImageError:
     with pytest.raises(ImageError) as caught:
-        decode_dicom_bytes(data, modality)
+        _shown(data, modality)
     assert caught.value.reason in REASONS
     return caught.value
 
 
 def _shown_or_reason(path_or_data, modality: str = "cxr") -> np.ndarray | str:
     """The pixels, checked to be a picture, or the reason why there are none; any other exception fails the test."""
-    decode = decode_dicom_bytes if isinstance(path_or_data, bytes) else decode_dicom
+    decode = _shown if isinstance(path_or_data, bytes) else decode_dicom
     try:
         shown = decode(path_or_data, modality)
     except ImageError as error:
@@ -80,7 +83,7 @@ def _shown_or_reason(path_or_data, modality: str = "cxr") -> np.ndarray | str:
 
 
 def test_pixels_keep_their_sides(make_dicom, quadrants):
-    shown = decode_dicom_bytes(make_dicom(quadrants, **WHOLE_RANGE), "cxr")
+    shown = _shown(make_dicom(quadrants, **WHOLE_RANGE), "cxr")
     assert shown.shape == (64, 48)
     assert shown.dtype == np.float32
     corners = [shown[0, 0], shown[0, -1], shown[-1, 0], shown[-1, -1]]
@@ -90,7 +93,7 @@ def test_pixels_keep_their_sides(make_dicom, quadrants):
 def test_decode_dicom_reads_a_path(make_dicom, quadrants, tmp_path):
     data = make_dicom(quadrants, **WHOLE_RANGE)
     (tmp_path / "a.dcm").write_bytes(data)
-    np.testing.assert_array_equal(decode_dicom(tmp_path / "a.dcm"), decode_dicom_bytes(data, "cxr"))
+    np.testing.assert_array_equal(decode_dicom(tmp_path / "a.dcm"), _shown(data, "cxr"))
     with pytest.raises(ImageError, match="not there or cannot be opened"):
         decode_dicom(tmp_path / "b.dcm")
 
@@ -103,28 +106,21 @@ def test_monochrome1_and_monochrome2_twins_give_one_view_byte_for_byte(make_dico
     plain = make_dicom(pixels, BitsStored=12, **window)
     twin = make_dicom(4095 - pixels, BitsStored=12, PhotometricInterpretation="MONOCHROME1", **twin_window)
     spec = CanonicalView(modality="cxr", size_px=32)
-    views = [to_uint8(canonical_view(decode_dicom_bytes(data, "cxr"), spec)).tobytes() for data in (plain, twin)]
+    views = [to_uint8(canonical_view(_shown(data, "cxr"), spec)).tobytes() for data in (plain, twin)]
     assert views[0] == views[1]
 
 
 def test_unused_bits_of_twelve_in_sixteen_do_not_count(make_dicom, quadrants):
     overlaid = quadrants | np.uint16(0x8000)
-    plain = decode_dicom_bytes(make_dicom(quadrants, **WHOLE_RANGE), "cxr")
-    np.testing.assert_array_equal(decode_dicom_bytes(make_dicom(overlaid, **WHOLE_RANGE), "cxr"), plain)
+    plain = _shown(make_dicom(quadrants, **WHOLE_RANGE), "cxr")
+    np.testing.assert_array_equal(_shown(make_dicom(overlaid, **WHOLE_RANGE), "cxr"), plain)
 
 
 def test_signed_pixels(make_dicom):
     pixels = np.array([[-1000, -500], [0, 500]], dtype=np.int16)
     elements = {"WindowCenter": -500, "WindowWidth": 1000, "VOILUTFunction": "LINEAR_EXACT"}
-    shown = decode_dicom_bytes(make_dicom(pixels, **elements), "cxr")
+    shown = _shown(make_dicom(pixels, **elements), "cxr")
     assert shown.ravel().tolist() == pytest.approx([0, 0.5, 1, 1])
-
-
-@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
-def test_lossless_transfer_syntaxes_give_the_same_pixels(make_dicom, quadrants, syntax):
-    plain = decode_dicom_bytes(make_dicom(quadrants, **WHOLE_RANGE), "cxr")
-    compressed = make_dicom(quadrants, compress_to=syntax, **WHOLE_RANGE)
-    np.testing.assert_array_equal(decode_dicom_bytes(compressed, "cxr"), plain)
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -135,7 +131,7 @@ def test_a_file_without_preamble_and_meta_information_is_read(make_header, quadr
     header.save_as(stream, implicit_vr=implicit, little_endian=True)
     assert stream.getvalue()[128:132] != b"DICM"
     assert looks_like_dicom(stream.getvalue())
-    assert decode_dicom_bytes(stream.getvalue(), "cxr")[-1, -1] == 1
+    assert _shown(stream.getvalue(), "cxr")[-1, -1] == 1
 
 
 def test_colour_becomes_luma_for_an_xray_and_stays_for_a_fundus(make_dicom):
@@ -143,14 +139,14 @@ def test_colour_becomes_luma_for_an_xray_and_stays_for_a_fundus(make_dicom):
     pixels[:, :2] = [255, 0, 0]
     pixels[:, 2:4] = [0, 255, 0]
     data = make_dicom(pixels, SOPClassUID=SecondaryCaptureImageStorage, Modality="OT")
-    np.testing.assert_allclose(decode_dicom_bytes(data, "cxr")[0], [0.299, 0.299, 0.587, 0.587, 0, 0], atol=1e-6)
-    np.testing.assert_array_equal(decode_dicom_bytes(data, "fundus"), pixels / np.float32(255))
+    np.testing.assert_allclose(_shown(data, "cxr")[0], [0.299, 0.299, 0.587, 0.587, 0, 0], atol=1e-6)
+    np.testing.assert_array_equal(_shown(data, "fundus"), pixels / np.float32(255))
 
 
 def test_grayscale_is_repeated_for_a_fundus(make_dicom):
     pixels = np.arange(24, dtype=np.uint8).reshape(4, 6)
     data = make_dicom(pixels, SOPClassUID=OphthalmicPhotography8BitImageStorage, Modality="OP")
-    shown = decode_dicom_bytes(data, "fundus")
+    shown = _shown(data, "fundus")
     assert shown.shape == (4, 6, 3)
     np.testing.assert_allclose(shown[..., 2], pixels / 255, atol=1e-6)
 
@@ -198,7 +194,7 @@ def test_a_file_that_inflates_without_end_is_refused_before_it_is_inflated(make_
     stream.write(b"\0" * 128 + b"DICM")
     pydicom.filewriter.write_file_meta_info(stream, meta)
     data = stream.getvalue() + deflated.compress(plain[start:]) + deflated.flush()
-    assert decode_dicom_bytes(data, "cxr").shape == quadrants.shape
+    assert _shown(data, "cxr").shape == quadrants.shape
     assert _refused(data[:-20]).reason == "truncated"
     monkeypatch.setattr(dicom, "MAX_INFLATED_BYTES", 1000)
     error = _refused(data)
@@ -237,7 +233,7 @@ def test_nothing_of_the_header_is_logged_or_warned_of(make_header, quadrants, ca
     data = stream.getvalue().replace(b"DOE^JANE", b"DOE\xffJANE").replace(b"DSDS", b"DS")
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("always")
-        decode_dicom_bytes(data, "cxr")
+        _shown(data, "cxr")
         _refused(data[:-2000])
     assert not caught
     assert "JANE" not in caplog.text

@@ -40,6 +40,55 @@ def test_the_circle_is_found_off_centre_and_cut(shift_x, shift_y, size, width):
     assert field.cy == pytest.approx(cy, abs=0.03 * radius)
 
 
+FRAMINGS = {
+    # radius, centre across and down: ranges in fractions of the photograph's shorter side
+    "whole": ((0.36, 0.48), (-0.02, 0.02), (-0.02, 0.02)),
+    "off centre": ((0.25, 0.38), (-0.11, 0.11), (-0.11, 0.11)),
+    "cut at the top and bottom": ((0.52, 0.60), (-0.03, 0.03), (-0.03, 0.03)),
+    "cut on the right": ((0.35, 0.48), (0.15, 0.28), (-0.02, 0.02)),
+    "cut at the bottom": ((0.35, 0.48), (-0.02, 0.02), (0.15, 0.28)),
+    "cut in a corner": ((0.38, 0.48), (-0.18, -0.12), (-0.18, -0.12)),
+    "small": ((0.17, 0.25), (-0.2, 0.2), (-0.2, 0.2)),
+}
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_the_circle_of_any_camera_is_found(framing, seed):
+    """Landscape and portrait, unequal light, dark retinas, grey blacks, noise, soft edges, print in a corner."""
+    rng = np.random.default_rng(seed)
+    short = int(rng.integers(200, 420))
+    shape = [(short, short), (short, short * 4 // 3), (short * 3 // 2, short)][seed % 3]
+    height, width = shape if "cut" not in framing else (short, short)
+    radius, across, down = (rng.uniform(*bounds) * short for bounds in FRAMINGS[framing])
+    cx, cy = width / 2 + across, height / 2 + down
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    distance, angle = np.hypot(x - cx, y - cy), rng.uniform(0, 2 * np.pi)
+    slope = ((x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)) / radius
+    light = (
+        rng.uniform(0.15, 1)
+        * (0.75 + 0.25 * rng.uniform() * slope)
+        * (1 - rng.uniform(0, 0.45) * (distance / radius) ** 2)
+    )
+    disc = np.clip((radius - distance) / rng.uniform(0.5, 2.5) + 0.5, 0, 1) * np.clip(light, 0, 1)
+    rgb = (
+        disc[..., None] * [1, 0.55, 0.25] + rng.uniform(0, 0.08) + rng.normal(0, rng.uniform(0, 0.01), (*disc.shape, 3))
+    )
+    rgb[4:9, 4:30] = 1
+    field = find_field_of_view(np.clip(rgb, 0, 1).astype(np.float32))
+    assert field.circular
+    np.testing.assert_allclose(field[:3], (cx, cy, radius), atol=max(0.02 * radius, 2.0))
+
+
+def test_a_bar_of_a_screenshot_is_made_black_and_the_circle_it_touches_found():
+    rgb = _photograph(300, 300, 150, 158, 142)
+    rgb[:15] = 0.8
+    field = find_field_of_view(rgb)
+    assert field.circular
+    np.testing.assert_allclose(field[:3], (150, 158, 142), atol=3)
+    assert crop_field_of_view(rgb)[:, :, 2].max() < 0.5  # the retina's blue; the bar's is 0.8
+
+
 def test_large_photographs_are_measured_in_their_own_pixels():
     field = find_field_of_view(_photograph(1200, 1800, 930, 590, 640))
     np.testing.assert_allclose(field[:3], (930, 590, 640), atol=10)

@@ -9,7 +9,9 @@ from PIL import Image
 
 from arra_med.errors import ImageError
 from arra_med.imaging import read
-from arra_med.imaging.read import REASONS, load_view, read_image
+from arra_med.imaging.quality import QualityThresholds
+from arra_med.imaging.read import FLAGS, REASONS, load_view, read_image, read_stages, read_study_view
+from arra_med.imaging.rules import ReadingRules
 from arra_med.imaging.view import CanonicalView, canonical_view, to_uint8
 
 
@@ -115,6 +117,78 @@ def test_an_xray_keeps_its_sides_whatever_the_file_type(tmp_path, make_dicom, qu
         view = load_view(tmp_path / name, spec)[0].astype(int)
         corners = [view[4, 4], view[4, -4], view[-4, 4], view[-4, -4]]
         np.testing.assert_allclose(corners, [0, 62, 156, 255], atol=3)
+
+
+def test_a_study_view_says_what_had_to_be_decided(tmp_path, png, make_dicom, quadrants):
+    spec = CanonicalView(modality="cxr", size_px=32)
+    orientation = {"PatientOrientation": ["R", "F"], "WindowCenter": [2048, 100], "WindowWidth": [4096, 200]}
+    (tmp_path / "a.dcm").write_bytes(make_dicom(quadrants, BitsStored=12, **orientation))
+    study = read_study_view(tmp_path / "a.dcm", spec)
+    assert study.flags == ("several_windows", "orientation_suggests_mirror")
+    assert set(study.flags) <= set(FLAGS)
+    np.testing.assert_array_equal(study.view, load_view(tmp_path / "a.dcm", spec))
+    assert read_study_view(png, spec).flags == ()
+
+
+def test_an_image_is_mirrored_only_if_the_rules_say_so(tmp_path, make_dicom, quadrants):
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    (tmp_path / "a.dcm").write_bytes(make_dicom(quadrants, BitsStored=12, PatientOrientation=["R", "F"], **window))
+    plain = read_image(tmp_path / "a.dcm", "cxr")
+    np.testing.assert_allclose(plain, quadrants / 4095, atol=1e-6)
+    mirrored = read_image(tmp_path / "a.dcm", "cxr", ReadingRules(correct_orientation=True))
+    np.testing.assert_array_equal(mirrored, plain[:, ::-1])
+
+
+def test_the_rules_reach_the_decoder(tmp_path, make_dicom, quadrants):
+    spec = CanonicalView(modality="cxr", size_px=32)
+    path = tmp_path / "a.dcm"
+    path.write_bytes(make_dicom(quadrants, BitsStored=12, BurnedInAnnotation="YES"))
+    assert _refused(path).reason == "burned_in_text"
+    allowed = ReadingRules(allow_burned_in=True)
+    assert read_image(path, "cxr", allowed).shape == (64, 48)
+    assert load_view(path, spec, allowed).shape == (1, 32, 32)
+    assert "burned_in_declared" in read_study_view(path, spec, allowed).flags
+    assert "burned_in_declared" in read_stages(path, spec, allowed).flags
+
+
+def test_stages_go_from_stored_values_to_the_view(tmp_path, png, make_dicom, quadrants):
+    spec = CanonicalView(modality="cxr", size_px=32)
+    inverse = {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 2048, "WindowWidth": 4096}
+    (tmp_path / "a.dcm").write_bytes(make_dicom(quadrants + 1000, BitsStored=16, **inverse))
+    stages = read_stages(tmp_path / "a.dcm", spec)
+    np.testing.assert_allclose(stages.raw, quadrants / 4095, atol=1e-6)
+    np.testing.assert_array_equal(stages.displayed, read_image(tmp_path / "a.dcm", "cxr"))
+    assert stages.displayed[0, 0] > stages.displayed[-1, -1]
+    np.testing.assert_array_equal(stages.view, load_view(tmp_path / "a.dcm", spec))
+    photograph = read_stages(png, spec)
+    np.testing.assert_array_equal(photograph.raw, photograph.displayed)
+
+
+def test_quality_refuses_study_views_and_neither_pixels_nor_stages(tmp_path):
+    spec = CanonicalView(modality="cxr", size_px=32)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 400)).astype(np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="far from square: its score is 10, at most 3") as caught:
+        read_study_view(tmp_path / "a.png", spec)
+    assert caught.value.reason == "extreme_aspect"
+    assert load_view(tmp_path / "a.png", spec).shape == (1, 32, 32)
+    assert read_image(tmp_path / "a.png", "cxr").shape == (40, 400)
+    assert read_stages(tmp_path / "a.png", spec).scores["extreme_aspect"] == 10
+    lenient = ReadingRules(quality=QualityThresholds(extreme_aspect=10))
+    assert read_study_view(tmp_path / "a.png", spec, lenient).scores["extreme_aspect"] == 10
+
+
+def test_text_that_is_allowed_is_no_fault():
+    assert ReadingRules(allow_burned_in=True).accepted_quality.burned_in_text is None
+    assert ReadingRules().accepted_quality == QualityThresholds()
+
+
+def test_stages_of_a_colour_file_show_its_stored_colours(tmp_path, make_dicom):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    pixels[0, 0], pixels[0, 1] = 0, 255
+    kind = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.5.1", "Modality": "OP"}
+    (tmp_path / "a.dcm").write_bytes(make_dicom(pixels, **kind))
+    stages = read_stages(tmp_path / "a.dcm", CanonicalView(modality="fundus", size_px=32))
+    np.testing.assert_allclose(stages.raw, pixels / 255, atol=1e-6)
 
 
 @pytest.mark.real_data

@@ -95,8 +95,14 @@ def test_the_comparison_says_nothing_of_this_view():
     assert text_of("COMPARISON: PA view of last year. FINDINGS: Mass.") == "chest X-ray image, Mass."
 
 
-def test_placeholders_and_white_space_go():
-    assert text_of("IMPRESSION:  Since ___ ,\n the XXXX  is enlarged .") == "chest X-ray image, Since, the is enlarged."
+def test_identifiers_and_markers_never_reach_a_prompt():
+    report = "IMPRESSION:  Since ___ ,\n effusion  is larger . Dr. Keller was told at 3:10 p.m. The XXXX are intact."
+    assert text_of(report) == "chest X-ray image, Effusion is larger."
+
+
+def test_a_report_of_people_alone_is_refused():
+    with pytest.raises(ReportError, match="nothing that describes the image"):
+        report_prompt("INDICATION: cough\nIMPRESSION: Dr. Keller was told.", modality="cxr")
 
 
 def test_a_view_alone_is_a_prompt_with_a_notice():

@@ -59,6 +59,19 @@ def test_headers_in_any_case(spell):
         ("REASON FOR EXAM: cough\r\nCONCLUSION: clear", {"indication": "cough", "impression": "clear"}),
         ("The clinical impression: is not a header", {"": "The clinical impression: is not a header"}),
         ("These findings are old.", {"": "These findings are old."}),
+        # Headers of the section parser published with MIMIC-CXR.
+        ("IMPRESSON: clear", {"impression": "clear"}),
+        ("RECOMMENDATION(S): CT.\nCT FINDINGS: a", {"other": "CT.", "findings": "a"}),
+        ("WET READ: a\nCONCLUSION: b", {"other": "a", "impression": "b"}),
+        ("PFI: cough\nCHEST FINDINGS: a", {"indication": "cough", "findings": "a"}),
+        ("CHEST, TWO VIEWS: Clear.", {"findings": "CHEST, TWO VIEWS: Clear."}),
+        (
+            "PORTABLE CHEST:\n\nINDICATION: a\nFINDINGS: b",
+            {"technique": "PORTABLE CHEST:", "indication": "a", "findings": "b"},
+        ),
+        # Words of the text that look like headers.
+        ("FINDINGS:\nLUNGS: clear\nHEART: normal", {"findings": "LUNGS: clear\nHEART: normal"}),
+        ("FINDINGS: No acute\nfindings\nin this\nhistory", {"findings": "No acute\nfindings\nin this\nhistory"}),
     ],
 )
 def test_other_styles(text, sections):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from arra_med.records.manifest import read_manifest
 from arra_med.records.report import report_prompt
+from arra_med.records.scrubbing import scrub_text
 from arra_med.records.study import StudyRecord
 from arra_med.records.wording import (
     bank_sentences,
@@ -187,6 +188,19 @@ def test_written_text_is_told_half_of_the_time_and_mined_text_never():
     assert 430 < count < 570
     assert own not in drawn(study("COVID-19", report=own, report_kind="from_labels"), 300)
     assert set(drawn(study(report=own, report_kind="written"), 20)) == {own}
+
+
+def test_written_text_is_told_without_its_identifiers():
+    record = study("Mass", report="Mass, first seen on 3 March 2019. Dr. Keller was told.", report_kind="written")
+    own = [text for text in drawn(record) if "first seen" in text]
+    assert set(own) == {"Mass, first seen."}
+    people = study("Mass", report="Dr. Keller was told.", report_kind="written")
+    assert not [text for text in drawn(people) if "told" in text or "Keller" in text]
+
+
+@pytest.mark.parametrize("modality", ["cxr", "fundus"])
+def test_the_banks_sentences_hold_nothing_to_scrub(modality):
+    assert [text for text in bank_sentences(modality) if scrub_text(text) != text] == []
 
 
 def test_an_unknown_label_speaks_for_itself():

@@ -1,0 +1,1 @@
+"""The one writer of self-contained HTML reports, their charts, and boards of pictures."""
