@@ -25,7 +25,11 @@ from arra_med.runs import atomic_file, write_json
 PROVENANCE_KEY = "arra-med"
 """PNG text chunk that holds the provenance as JSON."""
 
-_TITLES = {"cxr": "Synthetic chest X-ray image", "fundus": "Synthetic fundus photograph", "photo": "Synthetic photograph"}
+_TITLES = {
+    "cxr": "Synthetic chest X-ray image",
+    "fundus": "Synthetic fundus photograph",
+    "photo": "Synthetic photograph",
+}
 _XMP_KEY = "XML:com.adobe.xmp"
 _MARK_TEXT = "SYNTHETIC"
 _MARK_SHARE = 16  # the visible mark is this part of the image's side in height

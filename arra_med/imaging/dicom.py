@@ -195,12 +195,22 @@ def parse_dicom(data: bytes) -> Dataset:
     return header
 
 
-def _check_inflated_size(data: bytes) -> None:
-    """Stops a deflated file that would fill the memory, before pydicom inflates it whole."""
+def deflated_from(data: bytes) -> int | None:
+    """Returns where the compressed data set of a deflated file starts (PS3.5 A.5), or None for other files.
+
+    Args:
+        data: The file's beginning, its meta information at least.
+    """
     start = _MAGIC_AT + len(_MAGIC)
     # (0002,0000) is the first element and 12 bytes long; its value counts the bytes of the other meta elements.
     body = start + 12 + int.from_bytes(data[start + 8 : start + 12], "little")
-    if data[_MAGIC_AT:start] != _MAGIC or _DEFLATED.encode() not in data[start:body]:
+    return body if data[_MAGIC_AT:start] == _MAGIC and _DEFLATED.encode() in data[start:body] else None
+
+
+def _check_inflated_size(data: bytes) -> None:
+    """Stops a deflated file that would fill the memory, before pydicom inflates it whole."""
+    body = deflated_from(data)
+    if body is None:
         return
     if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[body:], MAX_INFLATED_BYTES + 1)) > MAX_INFLATED_BYTES:
         raise refusal("too_large", f"the file inflates to more than {MAX_INFLATED_BYTES:,} bytes")

@@ -3,11 +3,13 @@
 Source: DICOM PS3.3 C.7.1.1 (patient), C.7.2.1 (study), PS3.5 6.2 (Age String), PS3.10 7.1 (file preamble).
 """
 
+import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arra_med.imaging.dicom import silent_pydicom
+from arra_med.imaging.dicom import deflated_from, silent_pydicom
 from arra_med.imaging.orientation import view_position
 from arra_med.records.pseudonym import Pseudonymizer
 from arra_med.records.study import Laterality, StudyRecord, View
@@ -18,10 +20,14 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SOURCE = "local_dicom"
+MAX_HEADER_BYTES = 1 << 22
+"""The most that is read and inflated of a deflated file before a worker process takes it, 4 MiB."""
 
 _SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
+_META_BYTES = 1 << 16
+_PIXEL_GROUP = 0x7FE00000
 _OPHTHALMIC_PHOTOGRAPHY = "OP"
 _VIEW_TAGS = (
     "ViewPosition",
@@ -130,11 +136,26 @@ def record_of(path: Path, folder: Path, header: "Dataset", pseudonymizer: Pseudo
 
 
 def read_header(path: Path, tags: Sequence[str] = _HEADER_TAGS) -> "Dataset":
-    """Reads the named attributes of a DICOM file; a file that cannot be read has none of them."""
+    """Reads the named attributes of a DICOM file; a file that cannot be read has none of them.
+
+    Of a deflated file no more than `MAX_HEADER_BYTES` are inflated here, where nothing limits the memory.
+    """
     import pydicom
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
 
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(tags))
+        with path.open("rb") as stream:
+            beginning = stream.read(_META_BYTES)
+            body = deflated_from(beginning)
+            if body is None:
+                return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(tags))
+            compressed = beginning[body:] + stream.read(MAX_HEADER_BYTES)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed, MAX_HEADER_BYTES)
+        wanted = [Tag(name) for name in tags]
+        return read_dataset(
+            BytesIO(inflated), False, True, stop_when=lambda tag, *_: tag >= _PIXEL_GROUP, specific_tags=wanted
+        )
     except Exception:  # noqa: BLE001 - pydicom raises many types; ingestion quarantines the file with its reason
         return pydicom.Dataset()
 

@@ -27,12 +27,13 @@ def report_beside(image: Path) -> str:
 
 
 def read_report(path: Path) -> str:
-    """Returns the text of a report file, or "" if it is not there or cannot be opened.
+    """Returns the text of a report file, or "" if it is not there, is a link or cannot be opened.
 
-    Files that are not UTF-8 are read as Latin-1, which older report systems write.
+    A link may point to any file of the machine. Files that are not UTF-8 are read as Latin-1, which older report
+    systems write.
     """
     try:
-        content = path.read_bytes()
+        content = b"" if path.is_symlink() else path.read_bytes()
     except OSError:
         return ""
     try:

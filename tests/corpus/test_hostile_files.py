@@ -178,13 +178,11 @@ def test_nothing_is_written_outside_the_output(ingested: tuple[Path, IngestRepor
     assert not [path for path in (folder / "out").rglob("*") if "planted" in path.name or path.is_symlink()]
 
 
-@pytest.mark.xfail(strict=True, reason="sources.folder.read_report follows links out of the folder")
 @pytest.mark.slow
 def test_a_report_is_not_read_through_a_link(ingested: tuple[Path, IngestReport, float]) -> None:
     assert {record.report for record in StudySet.open(ingested[0] / "out").records()} == {""}
 
 
-@pytest.mark.xfail(strict=True, reason="sources.dicom_folder.read_header inflates a deflated file whole, in the parent")
 @pytest.mark.slow
 def test_no_hostile_file_is_inflated_in_the_program_itself(ingested: tuple[Path, IngestReport, float]) -> None:
     assert ingested[2] < 64
