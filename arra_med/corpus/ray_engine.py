@@ -6,17 +6,22 @@ goes into them, and a shard travels as bytes that no message shows.
 """
 
 import contextlib
+import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
 import ray.data
 
+from arra_med import errors
 from arra_med.config import Device
 from arra_med.corpus.engine import ShardWorker, Task
 from arra_med.errors import ArraMedError, EngineError
+
+_ANSWER_S = 10
 
 
 def run_on_cluster(
@@ -47,33 +52,52 @@ def run_on_cluster(
         done = shards.map(
             _Actor,  # type: ignore[arg-type] # Ray makes an actor of the class
             fn_constructor_args=(worker,),
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
+            # One shard at a time each, and a pool that may shrink: what a lost machine leaves finds a place elsewhere.
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=num_actors, initial_size=num_actors, max_tasks_in_flight_per_actor=1
+            ),
             num_cpus=0 if on_gpu else 1,
             num_gpus=1 if on_gpu else None,
         )
-        try:
-            for row in done.iter_rows():
-                advance(sizes[row["number"]])
-                yield dict(row["outcome"])
-        except Exception as error:  # noqa: BLE001 - Ray wraps what a worker raises in errors of many kinds
-            raise _cause(error) from None
+        for row in done.iter_rows():
+            told = json.loads(row["told"])
+            if "error" in told:
+                raise _error_of(**told["error"])
+            advance(sizes[row["number"]])
+            yield told["outcome"]
 
 
 class _Actor:
-    """One worker, in a process of a cluster."""
+    """One worker, in a process of a cluster; what it raises travels as words, since Ray keeps an error's text alone."""
 
     def __init__(self, worker: ShardWorker) -> None:
         logging.disable(logging.CRITICAL)
-        self._worker = worker.__enter__()
+        self._worker = worker
+        self._entered: ShardWorker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        (outcome,) = self._worker.work([row["task"]], lambda _: None)
-        return {"number": row["number"], "outcome": outcome}
+        try:
+            self._entered = self._entered or self._worker.__enter__()
+            (outcome,) = self._entered.work([row["task"]], lambda _: None)
+            told = {"outcome": outcome}
+        except ArraMedError as error:
+            told = {"error": {"kind": type(error).__name__, "words": str(error)}}
+        except OSError as error:
+            told = {"error": {"kind": "OSError", "words": error.strerror or "", "number": error.errno}}
+        return {"number": row["number"], "told": json.dumps(told)}
+
+
+def _error_of(kind: str, words: str, number: int | None = None) -> Exception:
+    if kind == "OSError":
+        return OSError(number, words)
+    error: Exception = getattr(errors, kind)(words)
+    return error
 
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[None]:
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         _silence_progress()
         yield
@@ -81,8 +105,9 @@ def _connected(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a hospital's cluster reports to nobody
     starts: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
+        _require_answer(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **starts)
-    except (ConnectionError, ValueError, RuntimeError):
+    except (OSError, ValueError, RuntimeError):
         raise EngineError(
             f"there is no Ray cluster at {address!r}; start one (ray start --head), or give --address host:port of a "
             "running one, or --address local"
@@ -94,19 +119,14 @@ def _connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def _require_answer(address: str) -> None:
+    """Raises OSError if nothing listens at `host:port`; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in address:
+        socket.create_connection((host, int(port)), _ANSWER_S).close()
+
+
 def _silence_progress() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Returns the error of ours, or of the disk, that a chain of Ray's errors wraps, else the error itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        wrapped = getattr(seen, "cause", None)
-        for candidate in (wrapped, seen):
-            if isinstance(candidate, (ArraMedError, OSError)) and not isinstance(candidate, ray.exceptions.RayError):
-                return candidate
-        seen = seen.__cause__ or seen.__context__ or (wrapped if isinstance(wrapped, BaseException) else None)
-    return error

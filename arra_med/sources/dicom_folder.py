@@ -142,7 +142,7 @@ def read_header(path: Path, tags: Sequence[str] = _HEADER_TAGS) -> "Dataset":
     """
     import pydicom
     from pydicom.filereader import read_dataset
-    from pydicom.tag import Tag
+    from pydicom.tag import BaseTag, Tag
 
     try:
         with path.open("rb") as stream:
@@ -152,7 +152,7 @@ def read_header(path: Path, tags: Sequence[str] = _HEADER_TAGS) -> "Dataset":
                 return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(tags))
             compressed = beginning[body:] + stream.read(MAX_HEADER_BYTES)
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed, MAX_HEADER_BYTES)
-        wanted = [Tag(name) for name in tags]
+        wanted: list[BaseTag | int] = [Tag(name) for name in tags]
         return read_dataset(
             BytesIO(inflated), False, True, stop_when=lambda tag, *_: tag >= _PIXEL_GROUP, specific_tags=wanted
         )

@@ -1,8 +1,7 @@
 import errno
 import os
-import subprocess
+import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -52,25 +51,6 @@ def on(cluster: "Cluster") -> EngineChoice:
     return EngineChoice(kind="ray", address=cluster.address)
 
 
-def test_tokenize_and_features_give_the_bytes_of_the_local_engine(
-    cluster: "Cluster", studies: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("arra_med.corpus.tokenize.SHARD_ROWS", 4)
-    monkeypatch.setattr("arra_med.corpus.features.SHARD_ROWS", 4)
-    torch.manual_seed(0)
-    save_for_hf(timm.create_model("test_vit"), tmp_path / "encoder")
-    settings: dict[str, Any] = {"views": 3, "seed": 5, "device": "cpu", "progress": False}
-    for name, engine in (("here", EngineChoice()), ("there", on(cluster))):
-        tokenize(studies, tokenizer, tmp_path / name, engine=engine, **settings)
-        encoder = f"timm:{tmp_path / 'encoder'}"
-        extract_features(studies, encoder, tmp_path / f"{name}.parquet", engine=engine, **settings)
-    here = sorted(path for path in (tmp_path / "here").iterdir() if path.is_file())
-    assert len(here) == 4 + 1
-    for path in here:
-        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
-    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
-
-
 class RefusingWorker:
     """A worker whose second shard fails."""
 
@@ -88,6 +68,32 @@ class RefusingWorker:
             if task == 1:
                 raise self.error
             yield {"shard": task}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense:port"])
+def test_without_a_cluster_the_message_says_how_to_start_one(address: str) -> None:
+    engine = EngineChoice(kind="ray", address=address)
+    with pytest.raises(EngineError, match=rf"there is no Ray cluster at '{address}'; start one \(ray start --head\)"):
+        list(run_shards(RefusingWorker(OSError()), [0], [1], lambda _: None, engine))
+
+
+def test_tokenize_and_features_give_the_bytes_of_the_local_engine(
+    cluster: "Cluster", studies: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arra_med.corpus.tokenize.SHARD_ROWS", 4)
+    monkeypatch.setattr("arra_med.corpus.features.SHARD_ROWS", 4)
+    torch.manual_seed(0)
+    save_for_hf(timm.create_model("test_vit"), tmp_path / "encoder")
+    settings: dict[str, Any] = {"views": 3, "seed": 5, "device": "cpu", "progress": False}
+    for name, engine in (("here", EngineChoice()), ("there", on(cluster))):
+        tokenize(studies, tokenizer, tmp_path / name, engine=engine, **settings)
+        encoder = f"timm:{tmp_path / 'encoder'}"
+        extract_features(studies, encoder, tmp_path / f"{name}.parquet", engine=engine, **settings)
+    here = sorted(path for path in (tmp_path / "here").iterdir() if path.is_file())
+    assert len(here) == 4 + 1
+    for path in here:
+        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("error", [CorpusError("in its own words"), OSError(errno.ENOSPC, "No space left on device")])
@@ -114,7 +120,7 @@ def test_a_killed_driver_and_a_killed_machine_cost_no_file(cluster: "Cluster", t
     wait_for_shards(out, 1, run)
     kill(run)
     assert not (out / "study_set.json").exists()
-    time.sleep(5)  # the actors of a dead driver end; what they still finish is kept
+    before = {path: path.stat().st_mtime_ns for path in out.glob("shard-*")}
     survived = num_rows(out)
     assert 0 < survived < NUM_RECORDS
     run = start_ingest(source, out, *options)
@@ -122,21 +128,8 @@ def test_a_killed_driver_and_a_killed_machine_cost_no_file(cluster: "Cluster", t
     cluster.remove_node(sorted(cluster.worker_nodes, key=str)[0], allow_graceful=False)
     told = finish(run)
     assert f"{NUM_RECORDS} studies written" in told
-    assert f"{survived} of all rows kept from an earlier run" in told
+    # The actors of the dead driver may have finished their shards before they ended.
+    kept = int(re.search(r"(\d+) of all rows kept", told)[1])  # type: ignore[index]
+    assert survived <= kept < NUM_RECORDS
+    assert before == {path: path.stat().st_mtime_ns for path in before}
     assert_same_set(out, tmp_path / "whole", NUM_RECORDS)
-
-
-def test_without_a_cluster_the_message_says_how_to_start_one(tmp_path: Path) -> None:
-    source = write_many(tmp_path / "source", 2)
-    words = [sys.executable, "-m", "arra_med.cli", "ingest", str(source), "--out", str(tmp_path / "out")]
-    run = subprocess.run(
-        [*words, "--engine", "ray"],
-        env={**os.environ, "RAY_TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].startswith(
-        "arra-med: there is no Ray cluster at 'auto'; start one (ray start --head)"
-    )
