@@ -80,6 +80,9 @@ class TrainingDataset(TorchDataset[Example]):
     Raises:
         CorpusError: If the corpus does not fit the layout, the split is empty, the dropout is no share, or the
             features are missing, of another study set or of other pixels.
+
+    Attributes:
+        epoch: The epoch that draws are made for; `SequenceStream` sets it for each sequence.
     """
 
     def __init__(
@@ -108,18 +111,13 @@ class TrainingDataset(TorchDataset[Example]):
         self.evaluation = evaluation
         self.images = [image for image, record in enumerate(corpus.records) if record.split == split]
         self.examples = repeated_images(corpus.records, self.images, 0.0 if evaluation else repeat_threshold)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent loader workers see it change
+        self.epoch = 0
         self._check(split, prompt_dropout)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that draws are made for."""
-        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch that draws are made for; evaluation stays at epoch 0."""
         if not self.evaluation:
-            self._epoch.fill_(epoch)
+            self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.examples)
