@@ -121,6 +121,8 @@ class TaskTrainer(Trainer):
                 losses = task.held_out_losses(**inputs)
             for name, value in losses.items():
                 sums[name] += float(value) * len(images)
+        if isinstance(task, FSDPModule):
+            task.reshard()  # without a backward pass its own unit would stay gathered
         task.train()
         totals = sums_over_processes(list(sums.values()), self.args.device)
         metrics = {f"eval_{name}": total / num_images for name, total in zip(sums, totals, strict=True)}

@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from arra_med.config import dump_config, load_config
 from arra_med.errors import ArraMedError
+from arra_med.runs import write_json
 from arra_med.training import run as training_run
-from arra_med.training.run import TrainConfig, train
+from arra_med.training.alignment import decoder_blocks
+from arra_med.training.run import TrainConfig, _enable_gradient_checkpointing, train
+from arra_med.training.sharding import whole_weights
 from arra_med.training.task import TrainingTask
 from arra_med.training.trainer import TaskTrainer
+from tests.training.test_task import batch, task
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 600
@@ -95,8 +102,45 @@ def fsdp2_on_a_cpu(monkeypatch: Any) -> None:
         trainer.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
         trainer.is_fsdp_enabled = True
 
+    def of_shards(module: Any, keep: bool) -> dict[str, torch.Tensor]:
+        assert all(isinstance(parameter, DTensor) for parameter in module.parameters())
+        return whole_weights(module, keep)
+
+    monkeypatch.setattr(training_run, "whole_weights", of_shards)
     monkeypatch.setattr(TaskTrainer, "create_accelerator_and_postprocess", with_plugin)
     monkeypatch.setattr(training_run, "check_sharding", lambda *_: None)
+
+
+def compare_fully_shard(out: Path) -> None:
+    """Writes how far losses, gradients and their norm under `fully_shard` are from those of the whole model."""
+    found = {}
+    for checkpointed in (False, True):
+        whole, cut = task(), task()
+        if checkpointed:
+            _enable_gradient_checkpointing(cut.language_model)
+            cut.train()
+        for block in decoder_blocks(cut.language_model):
+            fully_shard(block)
+        fully_shard(cut)
+        inputs = batch([10, 11, 12], [13], [14, 15], [])
+        mine = {name: tensor.chunk(2)[dist.get_rank()] for name, tensor in inputs.items()}
+        wanted, losses = whole(**inputs), cut(**mine)
+        wanted["loss"].backward()
+        losses["loss"].backward()
+        means = torch.stack([losses[name].detach() for name in sorted(losses)])
+        dist.all_reduce(means, op=dist.ReduceOp.SUM)
+        gradients = [(p.grad.full_tensor(), q.grad) for p, q in zip(cut.parameters(), whole.parameters(), strict=True)]
+        norms = [torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1) for model in (cut, whole)]
+        clipped = [(p.grad.full_tensor(), q.grad) for p, q in zip(cut.parameters(), whole.parameters(), strict=True)]
+        found[f"checkpointed={checkpointed}"] = {
+            "losses": float((means / 2 - torch.stack([wanted[name] for name in sorted(losses)])).abs().max()),
+            "gradients": max(float((a - b).abs().max()) for a, b in gradients),
+            "norm": abs(float(norms[0].full_tensor()) - float(norms[1])),
+            "clipped": max(float((a - b).abs().max()) for a, b in clipped),
+            "largest_gradient": max(float(b.abs().max()) for _, b in gradients),
+        }
+    if dist.get_rank() == 0:
+        write_json(out, found)
 
 
 CHANGES = {change.__name__: change for change in (five_held_out_images, nan_in_the_second_process, fsdp2_on_a_cpu)}
@@ -113,6 +157,9 @@ def _main() -> None:
 
     torch.set_num_threads(1)
     for job in json.loads(Path(sys.argv[1]).read_text()):
+        if job["config"] is None:
+            compare_fully_shard(Path(job["out"]))
+            continue
         with pytest.MonkeyPatch.context() as monkeypatch:
             for name in job["changes"]:
                 CHANGES[name](monkeypatch)

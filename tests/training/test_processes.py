@@ -1,5 +1,6 @@
 """One training by two processes is the training by one: losses, checkpoints, held-out means, and how it ends."""
 
+import json
 import os
 import signal
 import time
@@ -62,7 +63,7 @@ def jobs(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"config": str(write_config(config, root / f"{n}.yaml")), "out": str(root / name), "changes": changes}
         for n, (name, config, changes) in enumerate(todo)
     ]
-    do_jobs(listed, root)
+    do_jobs([*listed, {"config": None, "out": str(root / "fully_shard.json")}], root)
     return root
 
 
@@ -124,6 +125,17 @@ def test_fsdp2_gives_the_losses_of_one_process_and_goes_on_from_its_checkpoints(
     five_held_out_images(monkeypatch)
     train(shared_step(tiny_data), jobs / "sharded")
     assert_same_losses(jobs / "sharded", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_losses_gradients_and_clipping_under_fully_shard_are_those_of_the_whole_model(
+    jobs: Path, checkpointed: bool
+) -> None:
+    """The tap on the aligned block stands under FSDP2's own hooks and under non-reentrant recomputation."""
+    found = json.loads((jobs / "fully_shard.json").read_text())[f"checkpointed={checkpointed}"]
+    assert found.pop("largest_gradient") > 1e-3
+    assert max(found.values()) < 1e-5, found
 
 
 @pytest.mark.slow
