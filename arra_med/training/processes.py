@@ -12,7 +12,7 @@ import torch.distributed as dist
 from arra_med.errors import ConfigError, TrainingError
 
 _PATIENCE = timedelta(hours=2)  # for what only one process does, such as writing a large checkpoint
-_LOST_PEER_WORDS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+_LOST_PEER_WORDS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "monitoredbarrier")
 
 
 def num_processes() -> int:
@@ -74,19 +74,28 @@ def leave() -> None:
 
 
 class Meeting:
-    """A place to wait for each other longer than `process_timeout_s`: while one process loads slowly or writes.
+    """A place where processes wait longer than `process_timeout_s` for the first one, while it writes.
 
     Its messages go over gloo between the machines' processors, so that the death of a process is noticed here at once.
-    Every process has to make it, at the same place.
+    The first process itself, which comes last, waits no longer than `process_timeout_s` for one that hangs.
+
+    Args:
+        timeout_s: `process_timeout_s`. Every process has to make the meeting, at the same place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: int) -> None:
+        self._timeout = timedelta(seconds=timeout_s)
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if _several() else None
 
-    def wait(self) -> None:
-        """Returns once every process has come here."""
+    def wait(self, patient: bool = False) -> None:
+        """Returns once every process has come here.
+
+        Args:
+            patient: The first process waits as long as the others do.
+        """
         if self._group is not None:
-            dist.barrier(group=self._group)
+            limit = self._timeout if is_first_process() and not patient else _PATIENCE
+            dist.monitored_barrier(self._group, timeout=limit)
 
     def agree(self, path: Path | None) -> Path | None:
         """Returns the first process's path, to all."""

@@ -130,7 +130,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         TrainingError: If the loss is not finite or another process is lost; the last complete checkpoint is kept. If the
             checkpoint in `out` is of another model or another number of sequences a step.
     """
-    arguments, meeting = _arguments(config, out), Meeting()
+    arguments, meeting = _arguments(config, out), Meeting(config.process_timeout_s)
     corpus = Corpus.open(config.corpus)
     if folder_sha256(config.image_tokenizer) != corpus.info.tokenizer_sha256:
         raise CorpusError(
@@ -150,7 +150,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
     if is_first_process():
         dump_config(config, out / "config.yaml")
     with explained_loss_of_a_process(out / "checkpoints"):
-        meeting.wait()  # some load slower than others
+        meeting.wait(patient=True)  # some load slower than others
         trainer = _trainer(config, arguments, meeting, corpus, start, teacher)
         if config.samples is not None and is_first_process():
             trainer.add_callback(

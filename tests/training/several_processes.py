@@ -127,13 +127,14 @@ def compare_fully_shard(out: Path) -> None:
         wanted, losses = whole(**inputs), cut(**mine)
         wanted["loss"].backward()
         losses["loss"].backward()
-        means = torch.stack([losses[name].detach() for name in sorted(losses)])
+        means, truth = (torch.stack([part[name].detach() for name in sorted(part)]) for part in (losses, wanted))
         dist.all_reduce(means, op=dist.ReduceOp.SUM)
-        gradients = [(p.grad.full_tensor(), q.grad) for p, q in zip(cut.parameters(), whole.parameters(), strict=True)]
+        pairs = list(zip(cut.parameters(), whole.parameters(), strict=True))
+        gradients = [(p.grad.full_tensor(), q.grad.clone()) for p, q in pairs]
         norms = [torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1) for model in (cut, whole)]
-        clipped = [(p.grad.full_tensor(), q.grad) for p, q in zip(cut.parameters(), whole.parameters(), strict=True)]
+        clipped = [(p.grad.full_tensor(), q.grad) for p, q in pairs]
         found[f"checkpointed={checkpointed}"] = {
-            "losses": float((means / 2 - torch.stack([wanted[name] for name in sorted(losses)])).abs().max()),
+            "losses": float((means / 2 - truth).abs().max()),
             "gradients": max(float((a - b).abs().max()) for a, b in gradients),
             "norm": abs(float(norms[0].full_tensor()) - float(norms[1])),
             "clipped": max(float((a - b).abs().max()) for a, b in clipped),
