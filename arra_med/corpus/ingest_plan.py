@@ -5,7 +5,7 @@ therefore changes the shard it stands in and no other, and the rows keep the ord
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class PlannedShard(NamedTuple):
 
 
 def plan_shards(
-    records: Sequence[StudyRecord], settings: DecodingSettings, pseudonymizer: Pseudonymizer
+    records: Iterable[StudyRecord], settings: DecodingSettings, pseudonymizer: Pseudonymizer
 ) -> list[PlannedShard]:
     """Divides records, whose ids are pseudonyms already, into shards, in their order.
 
@@ -105,7 +105,7 @@ def changed_files(folder: Path, planned: Sequence[PlannedShard], file_key: bytes
         )
 
 
-def _groups(records: Sequence[StudyRecord]) -> Iterator[list[StudyRecord]]:
+def _groups(records: Iterable[StudyRecord]) -> Iterator[list[StudyRecord]]:
     group: list[StudyRecord] = []
     for record in records:
         begins = zlib.crc32(record.image_id.encode()) % SHARD_STUDIES == 0
