@@ -126,7 +126,7 @@ def _chest_scores(small: NDArray[np.float32], *, frontal: bool) -> dict[str, flo
         "collimation_border": 1 - content.size / small.size,
     }
     if frontal:
-        view = thumbnail(small)
+        view = thumbnail(small, box)
         scores |= {"inverted": -chest_correlation(view), "wrong_body_part": -chest_likeness(view)}
     return scores
 
