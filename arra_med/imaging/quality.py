@@ -107,7 +107,7 @@ def check_quality(scores: Mapping[str, float], thresholds: QualityThresholds) ->
             raise refusal(
                 reason,
                 f"{found}: its score is {score:.3g}, at most {threshold:.3g} is accepted; "
-                f"{remedy}, or raise quality.{reason}",
+                f"{remedy}, or accept more (--quality {reason}=VALUE)",
             )
 
 
