@@ -111,11 +111,6 @@ def app_command(
     launch(folder, host, port, _has_screen() if open_browser is None else open_browser)
 
 
-@bundle_app.callback()
-def _bundle() -> None:
-    """Keeps `info` a subcommand while it is the only one."""
-
-
 @bundle_app.command("info")
 def bundle_info(
     bundle: Annotated[str, typer.Argument(metavar="PATH|mini", help="A bundle's folder, or the bundled model.")],

@@ -6,7 +6,7 @@ files hold no number of heads; it follows from the size, which width and depth t
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,11 +14,10 @@ from arra_med.config import StrictModel
 from arra_med.errors import BundleError
 from arra_med.models.llamagen import LlamaGenConfig, LlamaGenForCausalLM
 from arra_med.models.llamagen_prompts import TextEncoderParts, class_tokenizer, open_text_encoder
+from arra_med.models.llamagen_start import LlamaGenSize
 from arra_med.tokens.llamagen_layout import LlamaGenLayout
 from arra_med.tokens.published_weights import read_published_weights, require_names_and_shapes
 from arra_med.tokens.vocabulary import ImageVocabulary
-
-LlamaGenSize = Literal["B", "L", "XL", "XXL", "XXXL", "1B", "3B", "7B"]
 
 _KEYS = ("model", "module", "state_dict")
 _DERIVED = "freqs_cis"  # the rotary table, written by some versions; it follows from the configuration

@@ -1,6 +1,7 @@
 """What LlamaGen's language models read: a class by its name or number, or a caption through a frozen T5 encoder."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +52,18 @@ def open_text_encoder(location: str) -> TextEncoderParts:
     if tokenizer("a")["input_ids"][-1:] != [tokenizer.eos_token_id]:
         raise BundleError(f"text encoder {location}: its tokenizer puts no end-of-text; give T5's own tokenizer")
     return TextEncoderParts(model.eval().requires_grad_(False), tokenizer)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Reads class names, one a line, in the order of the class numbers.
+
+    Raises:
+        BundleError: If the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise BundleError(f"{path}: cannot be read; give a UTF-8 text file with one class name a line") from None
 
 
 def imagenet_class_names() -> list[str]:

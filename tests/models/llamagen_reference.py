@@ -64,8 +64,9 @@ def logits(tensors: dict[str, torch.Tensor], prompt: np.ndarray, used: np.ndarra
     w = {name: value.double().numpy() for name, value in tensors.items()}
     width, num_prompt = prompt.shape[1], len(prompt)
     x = np.concatenate([prompt, w["tok_embeddings.weight"][codes]])
-    turns = np.array([_turn(place, width // HEADS) for place in range(len(codes))]).reshape(len(codes), -1)
-    turns = np.concatenate([np.zeros((num_prompt, turns.shape[1])), turns])  # zero, not one: the prompt vanishes
+    turns = np.zeros((len(x), width // HEADS // 2), dtype=complex)  # zero, not one: the prompt vanishes
+    for place in range(len(codes)):
+        turns[num_prompt + place] = _turn(place, width // HEADS)
     seen = np.tril(np.ones((len(x), len(x)), dtype=bool))
     seen[:, :num_prompt] &= used
     seen |= np.eye(len(x), dtype=bool)
