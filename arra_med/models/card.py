@@ -16,7 +16,9 @@ _LIMITS = {
         "Lesions smaller than a few pixels at this size (microaneurysms, small haemorrhages, fine drusen) cannot be drawn.",
         "Camera and disease are confounded: a picture may show a camera's look rather than the disease.",
     ),
-    "photo": ("Trained on photographs of everyday things, to repeat published experiments; it supports no medical claim.",),
+    "photo": (
+        "Trained on photographs of everyday things, to repeat published experiments; it supports no medical claim.",
+    ),
 }
 
 

@@ -89,7 +89,7 @@ class LlamaGenModel(LlamaModel):
             self.unconditional = nn.Embedding(config.num_prompt_positions, text_config.d_model)
         self.post_init()
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,

@@ -202,7 +202,9 @@ class _Parts:
             num_classes=config.num_classes,
         )
         tokenizer = (
-            self.encoder.tokenizer if self.encoder is not None else class_tokenizer(config.num_classes, class_names)
+            self.encoder.tokenizer
+            if self.encoder is not None
+            else class_tokenizer(config.num_classes or 0, class_names)
         )
         return LlamaGenParts(model.requires_grad_(True), tokenizer, layout)
 
@@ -251,9 +253,7 @@ def _published_shapes(
     }
 
 
-def _converted(
-    published: Mapping[str, torch.Tensor], shape: LlamaGenShape, vocab_size: int
-) -> dict[str, torch.Tensor]:
+def _converted(published: Mapping[str, torch.Tensor], shape: LlamaGenShape, vocab_size: int) -> dict[str, torch.Tensor]:
     """Published tensors under the names, and in the order of channels, of `LlamaGenForCausalLM`; float32."""
     tensors = {name: value.float() for name, value in published.items()}
     weights = {
@@ -273,7 +273,7 @@ def _converted(
         weights |= {
             f"{ours}.self_attn.q_proj.weight": _halves_from_pairs(query, shape.num_heads),
             f"{ours}.self_attn.k_proj.weight": _halves_from_pairs(key, shape.num_heads),
-            f"{ours}.self_attn.v_proj.weight": value.contiguous(),
+            f"{ours}.self_attn.v_proj.weight": value.clone(),
             f"{ours}.self_attn.o_proj.weight": tensors[f"{theirs}.attention.wo.weight"],
             f"{ours}.mlp.gate_proj.weight": tensors[f"{theirs}.feed_forward.w1.weight"],
             f"{ours}.mlp.down_proj.weight": tensors[f"{theirs}.feed_forward.w2.weight"],

@@ -100,7 +100,9 @@ def class_tokenizer(num_classes: int, names: Sequence[str] | None = None) -> Any
     from transformers import PreTrainedTokenizerFast
 
     if names is None:
-        names = imagenet_class_names() if num_classes == _IMAGENET_CLASSES else [f"class {k}" for k in range(num_classes)]
+        names = (
+            imagenet_class_names() if num_classes == _IMAGENET_CLASSES else [f"class {k}" for k in range(num_classes)]
+        )
     spellings = [*(name.strip().lower() for name in names), *(str(number) for number in range(num_classes))]
     if len(names) != num_classes or len(set(spellings)) != len(spellings):
         raise BundleError(
@@ -108,7 +110,9 @@ def class_tokenizer(num_classes: int, names: Sequence[str] | None = None) -> Any
             "which may be a number: give one name for each class, in the order of the class numbers"
         )
     unknown = "[UNK]"
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*spellings, unknown])}, unk_token=unknown))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate([*spellings, unknown])}, unk_token=unknown)
+    )
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.Strip(),

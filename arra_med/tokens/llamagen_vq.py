@@ -62,6 +62,12 @@ class LlamaGenVQConfig(StrictModel):
         return int(2 ** (len(self.widths) - 1))
 
 
+class _Codebook(nn.Module):
+    def __init__(self, size: int, channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(size, channels)
+
+
 class LlamaGenVQ(nn.Module):
     """An `ImageTokenizer` with LlamaGen's weights, in float32 so that its codes are the published ones."""
 
@@ -75,7 +81,7 @@ class LlamaGenVQ(nn.Module):
         self.decoder = Decoder(config.widths, config.blocks, config.latent_channels)
         self.quant_conv = nn.Conv2d(config.latent_channels, config.codebook_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.codebook_channels, config.latent_channels, 1)
-        self.quantize = nn.ModuleDict({"embedding": nn.Embedding(config.codebook_size, config.codebook_channels)})
+        self.quantize = _Codebook(config.codebook_size, config.codebook_channels)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -86,7 +92,7 @@ class LlamaGenVQ(nn.Module):
     @property
     def codebook(self) -> torch.Tensor:
         """The codes' vectors (codebook_size, codebook_channels), each of length 1."""
-        return F.normalize(self.quantize["embedding"].weight, dim=-1)
+        return F.normalize(self.quantize.embedding.weight, dim=-1)
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ The design is VQGAN's (arXiv 2012.09841, section 3.1 and appendix): levels of re
 lowest resolution only, half the side from level to level.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -78,7 +79,7 @@ class _Level(nn.Module):
     def __init__(self, channels: int, out_channels: int, num_blocks: int, *, attends: bool) -> None:
         super().__init__()
         widths = [channels, *[out_channels] * num_blocks]
-        self.res = nn.ModuleList(_ResidualBlock(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.res = nn.ModuleList(_ResidualBlock(*pair) for pair in itertools.pairwise(widths))
         self.attn = nn.ModuleList(_Attention(out_channels) for _ in range(num_blocks if attends else 0))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(reference.random_checkpoint(classes=None), folder / "t2i.pt")  # as FSDP trainings were saved
     reference.write_tiny_t5(folder / "t5")
     (folder / "names.txt").write_text("\n".join(NAMES) + "\n")
-    assert run("tokenizer", "import-llamagen", str(folder / "vq.pt"), "--size-px", "16", "--out", str(folder / "vq")) == 0
+    assert (
+        run("tokenizer", "import-llamagen", str(folder / "vq.pt"), "--size-px", "16", "--out", str(folder / "vq")) == 0
+    )
     return folder
 
 
@@ -132,7 +134,10 @@ def test_parts_that_do_not_fit_are_refused(files: Path, tmp_path: Path) -> None:
         import_llamagen(files / "c2i.pt", files / "vq", tmp_path / "x", modality="cxr", num_heads=2)
     vq = tokenizer_reference.random_weights((32, 32), stem=32, latent=32, codebook=(30, 8))
     torch.save(vq, tmp_path / "vq.pt")
-    assert run("tokenizer", "import-llamagen", str(tmp_path / "vq.pt"), "--size-px", "16", "--out", str(tmp_path / "vq")) == 0
+    assert (
+        run("tokenizer", "import-llamagen", str(tmp_path / "vq.pt"), "--size-px", "16", "--out", str(tmp_path / "vq"))
+        == 0
+    )
     with pytest.raises(BundleError, match=r"tok_embeddings.weight has shape \(24, 16\) instead of \(30, 16\)"):
         import_llamagen(files / "c2i.pt", tmp_path / "vq", tmp_path / "x", num_heads=2)
     assert not (tmp_path / "x").exists()

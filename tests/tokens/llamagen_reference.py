@@ -77,7 +77,9 @@ def random_weights(
     return tensors
 
 
-def _conv(weights: Weights, name: str, x: np.ndarray, stride: int = 1, pad: tuple[int, int] | None = None) -> np.ndarray:
+def _conv(
+    weights: Weights, name: str, x: np.ndarray, stride: int = 1, pad: tuple[int, int] | None = None
+) -> np.ndarray:
     kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     side = kernel.shape[-1]
     before, after = pad if pad is not None else (side // 2, side // 2)

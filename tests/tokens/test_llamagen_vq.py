@@ -45,7 +45,9 @@ def test_codes_and_pictures_are_those_of_the_equations(published: Path, tensors:
 @pytest.mark.parametrize("key", ["model", "ema", None])
 def test_weights_lie_below_a_key_or_on_top(tensors: dict[str, torch.Tensor], tmp_path: Path, key: str | None) -> None:
     torch.save({key: tensors} if key else tensors, tmp_path / "vq.pt")
-    assert torch.equal(read_llamagen_vq(tmp_path / "vq.pt", 16).encoder.conv_in.weight, tensors["encoder.conv_in.weight"])
+    assert torch.equal(
+        read_llamagen_vq(tmp_path / "vq.pt", 16).encoder.conv_in.weight, tensors["encoder.conv_in.weight"]
+    )
 
 
 def test_the_weights_that_the_language_models_saw_win_over_their_average(
