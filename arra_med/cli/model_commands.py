@@ -15,7 +15,7 @@ from arra_med.records.study import AgeGroup, Laterality, Modality, View
 if TYPE_CHECKING:
     from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
 
-bundle_app = typer.Typer(help="Shows what a model bundle holds.")
+bundle_app = typer.Typer(help="Shows and imports model bundles.")
 
 _MAX_REPORT_BYTES = 1_000_000
 
