@@ -121,7 +121,6 @@ def _entry(record: StudyRecord, reading: str, pseudonymizer: Pseudonymizer) -> S
     size, changed_ns = _file_state(record.path)
     return StudyEntry(
         record=record,
-        patient_hash=record.patient_id,
         state_hash=pseudonymizer.of(f"{record.path}\0{size}\0{changed_ns}\0{FORMAT_VERSION}\0{reading}"),
         is_there=size >= 0,
     )
