@@ -6,7 +6,7 @@ import typer
 
 from arra_med.cli.options import ConfigOption, DeviceOption, OutFolder, ResumeOption, SetOption, all_overrides
 
-tokenizer_app = typer.Typer(help="Trains image tokenizers.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Trains and imports image tokenizers.", no_args_is_help=True)
 
 
 @tokenizer_app.command("train")

@@ -127,8 +127,6 @@ class TrainingDataset(TorchDataset[Example]):
         image, repeat = self.examples[index]
         num_views = 1 if self.evaluation else self.corpus.num_views(image)
         k = self._random("view", image, repeat).randrange(num_views)
-        if self._random("dropout", image, repeat).random() < self.prompt_dropout:
-            return Draw("", [], k, dropped=True)
         record = self.corpus.records[image]
         text = prompt_text(record, self._random("wording", image, repeat))
         if len(self._text_ids(text)) > self.layout.max_text_tokens:  # the same wording, cut where a sentence ends
@@ -138,7 +136,10 @@ class TrainingDataset(TorchDataset[Example]):
                 count_tokens=lambda part: len(self._text_ids(part)),
                 max_tokens=self.layout.max_text_tokens,
             )
-        return Draw(text, self._text_ids(text), k, dropped=False)
+        text_ids = self._text_ids(text)
+        if self._random("dropout", image, repeat).random() < self.prompt_dropout:
+            return Draw("", self.layout.dropped_text_ids(text_ids), k, dropped=True)
+        return Draw(text, text_ids, k, dropped=False)
 
     def __getitem__(self, index: int) -> Example:
         draw = self.draw(index)
