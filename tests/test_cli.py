@@ -22,6 +22,7 @@ from arra_med.errors import ConfigError, ReportError, TrainingError, UserError
 
 COMMANDS = [
     "app",
+    "bundle import-chameleon",
     "bundle import-llamagen",
     "bundle info",
     "cards",
@@ -34,6 +35,7 @@ COMMANDS = [
     "key",
     "report",
     "tokenize",
+    "tokenizer import-chameleon",
     "tokenizer import-llamagen",
     "tokenizer train",
     "train",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import arra_med
+from arra_med.cli import chameleon_commands
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.evaluation_commands import evaluate_app
 from arra_med.cli.inspect_commands import inspect, report
@@ -47,6 +48,8 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)
+tokenizer_app.command("import-chameleon")(chameleon_commands.import_tokenizer)
+bundle_app.command("import-chameleon")(chameleon_commands.import_bundle)
 app.command()(cards)
 app.command()(deidentify)
 app.command()(key)
