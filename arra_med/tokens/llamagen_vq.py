@@ -28,7 +28,7 @@ class LlamaGenVQConfig(StrictModel):
     """Shape of a `LlamaGenVQ`; the defaults are the published VQ-16.
 
     Attributes:
-        kind: LlamaGen's; or Chameleon's (`chameleon_vq`), which has attention in the middle alone and a Euclidean codebook.
+        kind: LlamaGen's; or Chameleon's (`chameleon-vq`), which has attention in the middle alone and a Euclidean codebook.
         size_px: Side of the images; the weights fit any multiple of the downsampling.
         channels: 3 (RGB), or 1: grayscale images are encoded as RGB with equal channels and decoded to their mean.
         stem: Channels of the first convolution.

@@ -52,7 +52,7 @@ def test_every_weight_of_the_decoder_is_kept_the_image_heads_included(vision: bo
     assert all(torch.equal(value, published[name]) for name, value in found.items())
     rows = start.layout.vocabulary.image_rows
     assert torch.equal(start.model.lm_head.weight[rows], published["lm_head.weight"][rows])
-    assert float(start.model.lm_head.weight[rows].abs().min(dim=1).values.max()) > 0
+    assert bool((start.model.lm_head.weight[rows] != 0).any(dim=1).all())
     assert all(value.requires_grad for value in start.model.parameters())
 
 
@@ -63,7 +63,7 @@ def test_image_logits_are_those_that_transformers_hides(folder: Path, parts: Cha
         found = parts.model(ids)
         assert torch.equal(found.logits, theirs.lm_head(theirs.model(ids)[0]))
         hidden = theirs(ids).logits
-        assert torch.equal(parts.model(ids, logits_to_keep=2).logits, found.logits[:, -2:])
+        assert torch.allclose(parts.model(ids, logits_to_keep=2).logits, found.logits[:, -2:], atol=1e-5)
         loss = parts.model(ids, labels=ids).loss
     images = parts.layout.vocabulary.image_rows
     assert bool((hidden[..., images] == torch.finfo(torch.float32).min).all())
