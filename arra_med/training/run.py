@@ -1,6 +1,7 @@
 """`arra-med train`: corpus (and teacher features) -> model bundle, as direct fine-tuning or as ARRA."""
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import TrainingArguments
 from arra_med.config import dump_config, resolve_device
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
-from arra_med.corpus.features import TeacherFeatures, read_features
+from arra_med.corpus.features import TeacherFeature, read_features
 from arra_med.corpus.stream import SequenceStream
 from arra_med.corpus.tokenize import Corpus, folder_sha256
 from arra_med.errors import ConfigError, CorpusError
@@ -20,7 +21,7 @@ from arra_med.models.start import Start, build_start
 from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import load_image_tokenizer
-from arra_med.training.alignment import decoder_blocks
+from arra_med.training.alignment import TeacherShape, decoder_blocks
 from arra_med.training.processes import (
     Meeting,
     accumulation_for,
@@ -67,21 +68,21 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
             f"{config.image_tokenizer}: is not the tokenizer that made {config.corpus}; tokenize the studies with it"
         )
     image_tokenizer = load_image_tokenizer(config.image_tokenizer)
-    teacher = read_features(config.alignment.teacher_features) if config.alignment else None
+    teachers = [TeacherFeature(read_features(block.teacher_features), block.feature) for block in config.alignment]
     start = build_start(
         config.start,
         grid=corpus.grid,
         codebook_size=corpus.info.codebook_size,
         max_text_tokens=config.max_text_tokens,
         sentences=_training_sentences(corpus),
-        rep=config.alignment is not None and config.alignment.target == "rep",
+        rep=any(block.target == "rep" for block in config.alignment),
     )
     empty = skeleton(start.model) if config.sharding == "fsdp2" else None
     if is_first_process():
         dump_config(config, out / "config.yaml")
     with explained_loss_of_a_process(out / "checkpoints", config.process_timeout_s):
         meeting.wait(patient=True)  # some load slower than others
-        trainer = _trainer(config, arguments, meeting, corpus, start, teacher)
+        trainer = _trainer(config, arguments, meeting, corpus, start, teachers)
         if config.samples is not None and is_first_process():
             trainer.add_callback(
                 SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples")
@@ -98,7 +99,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
             language_model = filled(empty, weights) if is_first_process() else None
         if is_first_process():
             write_json(out / "log.json", trainer.state.log_history)
-            info = _bundle_info(config, corpus, start, teacher, held_out, trainer)
+            info = _bundle_info(config, corpus, start, teachers, held_out, trainer)
             ModelBundle.save(
                 out / "bundle",
                 model=language_model,
@@ -117,19 +118,18 @@ def _trainer(
     meeting: Meeting,
     corpus: Corpus,
     start: Start,
-    teacher: TeacherFeatures | None,
+    teachers: Sequence[TeacherFeature],
 ) -> TaskTrainer:
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(start.model)
     if config.sharding == "fsdp2":
         set_units_and_precision(arguments, type(decoder_blocks(start.model)[0]))
-    feature = config.alignment.feature if config.alignment else None
     task = TrainingTask(
         start.model,
         start.layout,
         z_loss_weight=config.z_loss_weight,
-        alignment=config.alignment,
-        teacher_width=teacher.width(feature) if teacher and feature else 0,
+        alignments=config.alignment,
+        teachers=[TeacherShape(teacher.width, teacher.grid) for teacher in teachers],
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
     training = TrainingDataset(
@@ -138,8 +138,7 @@ def _trainer(
         prompt_dropout=config.prompt_dropout,
         token_noise=config.token_noise,
         repeat_threshold=config.repeat_threshold,
-        teacher_features=teacher,
-        feature=feature,
+        teachers=teachers,
         **shared,
     )
     held_out = TrainingDataset(corpus, "validation", evaluation=True, **shared)
@@ -218,14 +217,14 @@ def _bundle_info(
     config: TrainConfig,
     corpus: Corpus,
     start: Start,
-    teacher: TeacherFeatures | None,
+    teachers: Sequence[TeacherFeature],
     held_out: dict[str, float],
     trainer: TaskTrainer,
 ) -> BundleInfo:
     # the settings without the folders: where files lay says nothing and may name a hospital's share
     settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
-    if settings["alignment"] is not None:
-        settings["alignment"].pop("teacher_features")
+    for block in settings["alignment"]:
+        block.pop("teacher_features")
     training = {
         "settings": settings,
         "settings_sha256": sha256_json(settings),
@@ -237,7 +236,7 @@ def _bundle_info(
         "study_set_sha256": corpus.info.study_set_sha256,
         "tokenizer_sha256": corpus.info.tokenizer_sha256,
         "views_per_image": corpus.info.num_views,
-        "teacher": {"name": teacher.info.name, "sha256": teacher.info.encoder_sha256} if teacher else None,
+        "teachers": [{"name": t.file.info.name, "sha256": t.file.info.encoder_sha256} for t in teachers],
         "held_out": held_out,
         "device": f"{trainer.args.device} ({platform.machine()})",
         "torch_threads": torch.get_num_threads(),
