@@ -22,6 +22,8 @@ from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import load_image_tokenizer
 from arra_med.training.alignment import TeacherShape, decoder_blocks
+from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
+from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
     Meeting,
     accumulation_for,
@@ -78,6 +80,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         rep=any(block.target == "rep" for block in config.alignment),
     )
     empty = skeleton(start.model) if config.sharding == "fsdp2" else None
+    adapter = add_lora(start.model, start.layout.vocabulary, config.lora) if config.lora else None
     if is_first_process():
         dump_config(config, out / "config.yaml")
     with explained_loss_of_a_process(out / "checkpoints", config.process_timeout_s):
@@ -94,12 +97,15 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         held_out = trainer.evaluate()
         language_model = trainer.model.language_model
+        num_trained = sum(p.numel() for p in language_model.parameters() if p.requires_grad)
+        if adapter is not None:
+            language_model = adapter.merge_and_unload()
         if empty is not None:
             weights = whole_weights(language_model, keep=is_first_process())
             language_model = filled(empty, weights) if is_first_process() else None
         if is_first_process():
             write_json(out / "log.json", trainer.state.log_history)
-            info = _bundle_info(config, corpus, start, teachers, held_out, trainer)
+            info = _bundle_info(config, corpus, start, teachers, held_out, trainer, language_model, num_trained)
             ModelBundle.save(
                 out / "bundle",
                 model=language_model,
@@ -121,7 +127,9 @@ def _trainer(
     teachers: Sequence[TeacherFeature],
 ) -> TaskTrainer:
     if config.gradient_checkpointing:
-        _enable_gradient_checkpointing(start.model)
+        enable_gradient_checkpointing(start.model)
+    if config.compile:
+        compile_blocks(start.model)
     if config.sharding == "fsdp2":
         set_units_and_precision(arguments, type(decoder_blocks(start.model)[0]))
     task = TrainingTask(
@@ -154,15 +162,6 @@ def _trainer(
     )
 
 
-def _enable_gradient_checkpointing(model: Any) -> None:
-    """Turns it on, non-reentrant, by the name that this version of transformers has for it."""
-    settings = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
-
-
 def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
     device, processes = resolve_device(config.device), num_processes()
     accumulation = accumulation_for(config.batch_size, config.accumulation, config.global_batch, processes)
@@ -174,6 +173,8 @@ def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
                 "samples cannot be drawn from weights that are cut over processes: set samples to null, and draw from the "
                 "bundle afterwards"
             )
+        if config.lora is not None:
+            raise ConfigError("lora trains so little that nothing needs to be cut over processes: set sharding to none")
         sharding = fsdp2_settings()
     return TrainingArguments(
         **sharding,
@@ -220,6 +221,8 @@ def _bundle_info(
     teachers: Sequence[TeacherFeature],
     held_out: dict[str, float],
     trainer: TaskTrainer,
+    language_model: Any,
+    num_trained: int,
 ) -> BundleInfo:
     # the settings without the folders: where files lay says nothing and may name a hospital's share
     settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
@@ -232,7 +235,8 @@ def _bundle_info(
         "sequences": config.steps * trainer.global_batch,
         "processes": trainer.args.world_size,
         "num_training_images": corpus.info.split_counts.get("train", 0),
-        "parameters": sum(p.numel() for p in start.model.parameters()),
+        "parameters": sum(p.numel() for p in language_model.parameters()),
+        "trained_parameters": num_trained,
         "study_set_sha256": corpus.info.study_set_sha256,
         "tokenizer_sha256": corpus.info.tokenizer_sha256,
         "views_per_image": corpus.info.num_views,

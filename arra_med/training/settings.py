@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from arra_med.config import Device, StrictModel
 from arra_med.models.start import RandomStart, StartConfig
 from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.lora import LoraSettings
 from arra_med.training.samples import SampleGridConfig
 
 
@@ -45,6 +46,8 @@ class TrainConfig(StrictModel):
         betas: Of AdamW.
         max_norm: Largest gradient norm, of the language model and of the projectors each.
         gradient_checkpointing: Recompute blocks in the backward pass, to save memory.
+        compile: Compile the decoder blocks; a step is faster, the first ones take minutes.
+        lora: Train low-rank additions and the image rows instead of all weights; `null` trains all.
         seed: Of order, wordings, augmented views and prompt dropout.
         log_every: Steps between lines of the log.
         evaluate_every: Steps between held-out losses.
@@ -77,6 +80,8 @@ class TrainConfig(StrictModel):
     betas: tuple[float, float] = (0.9, 0.95)
     max_norm: float = Field(default=4.0, gt=0)
     gradient_checkpointing: bool = False
+    compile: bool = False
+    lora: LoraSettings | None = None
     seed: int = 0
     log_every: int = Field(default=20, gt=0)
     evaluate_every: int = Field(default=200, gt=0)

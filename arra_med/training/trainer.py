@@ -139,7 +139,7 @@ class TaskTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes the whole weights, by the first process."""
-        weights = whole_weights(self.model, keep=self.args.should_save)
+        weights = whole_weights(self.model, keep=self.args.should_save, trained_alone=True)
         if self.args.should_save:
             with atomic_file(Path(output_dir or self.args.output_dir) / _WEIGHTS) as partial:
                 save_file(weights, str(partial))
