@@ -29,7 +29,7 @@ def compile_blocks(language_model: Any) -> None:
     device = next(language_model.parameters()).device
     try:
         torch.compile(torch.cos)(torch.zeros(1, device=device))
-    except Exception as error:  # whatever the compilers of this machine raise
+    except Exception as error:  # noqa: BLE001 - whatever the compilers of this machine raise
         raise ConfigError(
             f"compile is true, and torch.compile does not work here ({type(error).__name__}): on a CPU it needs a C++ "
             "compiler and Python's headers (apt-get install g++ python3-dev), on a GPU triton; or set compile to false"

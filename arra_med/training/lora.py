@@ -5,6 +5,7 @@ The additions are `peft`'s. After training they are merged, so that a bundle sta
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -27,6 +28,7 @@ class LoraSettings(StrictModel):
         targets: Names of the matrices inside a decoder block, such as `q_proj`; `null` takes all of them.
         image_rows: Whether the rows of the image vocabulary, in embedding and head, are trained along. A language model
             that has just got them needs it; one that draws images already can do without.
+        seed: Of the additions, a random generator of its own: fine-tuning and ARRA start from the same ones.
     """
 
     rank: int = Field(default=16, gt=0)
@@ -34,6 +36,7 @@ class LoraSettings(StrictModel):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] | None = None
     image_rows: bool = True
+    seed: int = 0
 
 
 def add_lora(language_model: Any, vocabulary: ImageVocabulary, settings: LoraSettings) -> "PeftModel":
@@ -67,7 +70,9 @@ def add_lora(language_model: Any, vocabulary: ImageVocabulary, settings: LoraSet
         fan_in_fan_out=not isinstance(matrices[wanted[0]], nn.Linear),  # GPT-2 stores its matrices transposed
         trainable_token_indices=_image_rows(language_model, vocabulary) if settings.image_rows else None,
     )
-    return get_peft_model(language_model, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return get_peft_model(language_model, config)
 
 
 def _block_matrices(language_model: Any) -> dict[str, nn.Module]:
