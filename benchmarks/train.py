@@ -91,6 +91,7 @@ def work(case: str, settings: argparse.Namespace) -> None:
 
     from arra_med.corpus.collator import Collator
     from arra_med.training.alignment import AlignmentConfig, TeacherShape
+    from arra_med.training.allocator import keep_freed_memory
     from arra_med.training.processes import Meeting
     from arra_med.training.task import TrainingTask
     from arra_med.training.trainer import TaskTrainer
@@ -98,6 +99,8 @@ def work(case: str, settings: argparse.Namespace) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     model, layout = language_model(settings.blocks)
     on_gpu = settings.device == "cuda"
+    if not on_gpu and case != "plain_trainer":
+        keep_freed_memory()  # as `arra-med train` does
     batch_size, steps = settings.batch_size, settings.rounds + settings.warm_up
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

@@ -22,6 +22,7 @@ from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import load_image_tokenizer
 from arra_med.training.alignment import TeacherShape, decoder_blocks
+from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
 from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
@@ -164,6 +165,8 @@ def _trainer(
 
 def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
     device, processes = resolve_device(config.device), num_processes()
+    if device == "cpu":
+        keep_freed_memory()
     accumulation = accumulation_for(config.batch_size, config.accumulation, config.global_batch, processes)
     sharding: dict[str, Any] = {}
     if config.sharding == "fsdp2":
