@@ -11,7 +11,8 @@ import resource, sys
 import torch
 from arra_med.training.allocator import keep_freed_memory
 assert sys.argv[1] == "default" or keep_freed_memory()
-torch.ones(2**23)  # 32 MiB
+for _ in range(32):  # 32 MiB each, until the heap has found its size
+    torch.ones(2**23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
     torch.ones(2**23)

@@ -59,7 +59,7 @@ def test_only_additions_and_image_rows_learn_and_merging_changes_no_logit(family
     with torch.no_grad():
         logits = model(ids).logits
         merged = adapter.merge_and_unload()
-        torch.testing.assert_close(merged(ids).logits, logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(merged(ids).logits, logits, rtol=1e-4, atol=1e-4)
     after = merged.state_dict()
     assert after.keys() == before.keys()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
