@@ -5,7 +5,9 @@ from typing import Any, Literal
 
 from arra_med.config import StrictModel
 
-PresetName = Literal["tiny", "mini-12m", "mini-25m"]
+PresetName = Literal[
+    "tiny", "mini-12m", "mini-25m", "llamagen-b", "llamagen-l", "llamagen-xl", "llamagen-xxl", "llamagen-3b"
+]
 
 
 class LlamaShape(StrictModel):
@@ -21,6 +23,11 @@ PRESETS: Mapping[PresetName, LlamaShape] = {
     "tiny": LlamaShape(hidden_size=64, num_layers=2, num_heads=2, intermediate_size=128),
     "mini-12m": LlamaShape(hidden_size=384, num_layers=6, num_heads=6, intermediate_size=1024),
     "mini-25m": LlamaShape(hidden_size=512, num_layers=8, num_heads=8, intermediate_size=1408),
+    "llamagen-b": LlamaShape(hidden_size=768, num_layers=12, num_heads=12, intermediate_size=2048),
+    "llamagen-l": LlamaShape(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=2816),
+    "llamagen-xl": LlamaShape(hidden_size=1280, num_layers=36, num_heads=20, intermediate_size=3584),
+    "llamagen-xxl": LlamaShape(hidden_size=1536, num_layers=48, num_heads=24, intermediate_size=4096),
+    "llamagen-3b": LlamaShape(hidden_size=3200, num_layers=24, num_heads=32, intermediate_size=8704),
 }
 
 
