@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 from arra_med.config import Device, StrictModel, dump_config, resolve_device
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
+from arra_med.corpus.expectation import CorpusExpectation
 from arra_med.corpus.features import TeacherFeatures, read_features
 from arra_med.corpus.tokenize import Corpus, folder_sha256
 from arra_med.errors import CorpusError
@@ -33,6 +34,7 @@ class TrainConfig(StrictModel):
         name: Of the bundle.
         corpus: Folder of the corpus.
         image_tokenizer: Folder of the image tokenizer that made it.
+        expected: What corpus and teacher must be of, so that another size is an error; `null` takes any.
         start: What to start from.
         alignment: ARRA's block; absent for direct fine-tuning.
         max_text_tokens: Longest prompt.
@@ -63,6 +65,7 @@ class TrainConfig(StrictModel):
     name: str
     corpus: Path
     image_tokenizer: Path
+    expected: CorpusExpectation | None = None
     start: StartConfig = RandomStart()
     alignment: AlignmentConfig | None = None
     max_text_tokens: int = Field(default=64, gt=0)
@@ -112,6 +115,9 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         )
     image_tokenizer = load_image_tokenizer(config.image_tokenizer)
     teacher = read_features(config.alignment.teacher_features) if config.alignment else None
+    if config.expected is not None:
+        width = teacher.width(config.alignment.feature) if teacher and config.alignment else None
+        config.expected.require(corpus.info, width)
     start = build_start(
         config.start,
         grid=corpus.grid,
