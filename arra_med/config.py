@@ -47,6 +47,26 @@ def load_config(path: Path, schema: type[Schema], overrides: Sequence[str] = ())
         raise ConfigError(_describe(error, path, schema)) from None
 
 
+def overridden(settings: Schema, overrides: Sequence[str], option: str) -> Schema:
+    """Returns settings with some values replaced.
+
+    Args:
+        settings: What holds unless overridden.
+        overrides: Such as `inverted=0.6`, values in YAML.
+        option: Of the command line, for messages.
+
+    Raises:
+        ConfigError: If a key or value is wrong; the message lists every mistake.
+    """
+    values = settings.model_dump()
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return type(settings).model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_describe(error, option, type(settings))) from None
+
+
 def dump_config(model: StrictModel, path: Path) -> None:
     """Writes the resolved settings as YAML, atomically."""
     with atomic_file(path) as partial:
@@ -146,7 +166,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         ) from None
 
 
-def _describe(error: pydantic.ValidationError, path: Path, schema: type[pydantic.BaseModel]) -> str:
+def _describe(error: pydantic.ValidationError, path: Path | str, schema: type[pydantic.BaseModel]) -> str:
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"]) or "(top level)"

@@ -22,6 +22,7 @@ from arra_med.errors import ConfigError, ReportError, TrainingError, UserError
 
 COMMANDS = [
     "app",
+    "bundle import-llamagen",
     "bundle info",
     "cards",
     "deidentify",
@@ -33,6 +34,7 @@ COMMANDS = [
     "key",
     "report",
     "tokenize",
+    "tokenizer import-llamagen",
     "tokenizer train",
     "train",
 ]

@@ -114,6 +114,31 @@ def test_an_image_of_poor_quality_shows_every_stage_and_why(tmp_path: Path, caps
     assert Image.open(tmp_path / "i.png").width == width_of(3)
 
 
+@pytest.mark.parametrize("accepted", ["4", "null"])
+def test_a_threshold_of_quality_is_a_setting_of_the_run(accepted: str, tmp_path: Path) -> None:
+    pixels = np.zeros((64, 64 * 4), dtype=np.uint8) + np.arange(256, dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "strip.png")
+    words = ("inspect", tmp_path / "strip.png", "--no-tokens", "--out", tmp_path / "i.png")
+    assert run(*words, "--quality", "extreme_aspect=3.9") == 2
+    assert run(*words, "--quality", f"extreme_aspect={accepted}") == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("extreme_apsect=4", "--quality: extreme_apsect: unknown key; did you mean 'extreme_aspect'?"),
+        ("blank=much", "--quality: blank: Input should be a valid number"),
+        ("blank", "override 'blank' must have the form key=value"),
+    ],
+)
+def test_a_wrong_threshold_is_one_sentence(
+    setting: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("inspect", write_chest(tmp_path / "a.dcm"), "--quality", setting, "--out", tmp_path / "i.png") == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "i.png").exists()
+
+
 def test_a_file_that_is_no_image_is_one_sentence_and_no_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

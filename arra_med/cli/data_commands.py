@@ -14,10 +14,12 @@ from arra_med.cli.options import (
     ForProcessingOption,
     OrientationOption,
     OutFolder,
+    QualityOption,
     SeedOption,
     StudiesArgument,
     ViewsOption,
 )
+from arra_med.config import overridden
 from arra_med.errors import UserError
 from arra_med.records.study import Modality
 from arra_med.sources import Layout
@@ -59,6 +61,7 @@ def ingest(
     allow_for_processing: ForProcessingOption = False,
     allow_burned_in: BurnedInOption = False,
     correct_orientation: OrientationOption = False,
+    quality: QualityOption = None,
     duplicate_distance: Annotated[
         int, typer.Option(min=0, max=64, help="Bits of 64 in which the perceptual hashes of duplicates may differ.")
     ] = 2,
@@ -97,7 +100,7 @@ def ingest(
     Examples:
       arra-med ingest studies.csv --out studies/
       arra-med ingest dicom_folder/ --dry-run --table would_be.csv
-      arra-med ingest dicom_folder/ --out studies/ --size 256
+      arra-med ingest dicom_folder/ --out studies/ --quality inverted=0.6 --quality wrong_body_part=0.2
       arra-med ingest fundus.csv --modality fundus --out studies/
       arra-med ingest /shared/archive --out /shared/studies --engine ray --address auto
     """
@@ -106,6 +109,7 @@ def ingest(
     from arra_med.corpus.engine import EngineChoice
     from arra_med.corpus.ingest import ingest as run_ingest
     from arra_med.corpus.ingest_report import REPORT_FILE, write_ingest_report
+    from arra_med.imaging.quality import QualityThresholds
     from arra_med.imaging.rules import ReadingRules
     from arra_med.imaging.view import CanonicalView
 
@@ -113,6 +117,7 @@ def ingest(
         allow_for_processing=allow_for_processing,
         allow_burned_in=allow_burned_in,
         correct_orientation=correct_orientation,
+        quality=overridden(QualityThresholds(), quality or (), "--quality"),
     )
     settings = DecodingSettings(
         spec=CanonicalView(modality=modality, size_px=size),

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arra_med.cli.options import BurnedInOption, ForProcessingOption, OrientationOption, SeedOption, StudiesArgument
+from arra_med.cli.options import (
+    BurnedInOption,
+    ForProcessingOption,
+    OrientationOption,
+    QualityOption,
+    SeedOption,
+    StudiesArgument,
+)
+from arra_med.config import overridden
 from arra_med.errors import ImageError
 from arra_med.records.study import Modality
 
@@ -40,6 +48,7 @@ def inspect(
     allow_for_processing: ForProcessingOption = False,
     allow_burned_in: BurnedInOption = False,
     correct_orientation: OrientationOption = False,
+    quality: QualityOption = None,
 ) -> None:
     """Draws one file at every stage.
 
@@ -53,6 +62,7 @@ def inspect(
       arra-med inspect eye.jpg --modality fundus --out eye.png
       arra-med inspect chest.dcm --size 512 --no-tokens --out inspect.png
     """
+    from arra_med.imaging.quality import QualityThresholds
     from arra_med.imaging.read import read_stages
     from arra_med.imaging.rules import ReadingRules
     from arra_med.imaging.view import CanonicalView
@@ -62,6 +72,7 @@ def inspect(
         allow_for_processing=allow_for_processing,
         allow_burned_in=allow_burned_in,
         correct_orientation=correct_orientation,
+        quality=overridden(QualityThresholds(), quality or (), "--quality"),
     )
     try:
         stages = read_stages(file, spec, rules)

@@ -15,7 +15,7 @@ from arra_med.records.study import AgeGroup, Laterality, Modality, View
 if TYPE_CHECKING:
     from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
 
-bundle_app = typer.Typer(help="Shows what a model bundle holds.")
+bundle_app = typer.Typer(help="Shows and imports model bundles.")
 
 _MAX_REPORT_BYTES = 1_000_000
 
@@ -109,11 +109,6 @@ def app_command(
 
     folder = None if bundle == "mini" else _bundle_folder(bundle, None)
     launch(folder, host, port, _has_screen() if open_browser is None else open_browser)
-
-
-@bundle_app.callback()
-def _bundle() -> None:
-    """Keeps `info` a subcommand while it is the only one."""
 
 
 @bundle_app.command("info")

@@ -38,6 +38,12 @@ BurnedInOption = Annotated[
 OrientationOption = Annotated[
     bool, typer.Option("--correct-orientation", help="Turn or mirror as PatientOrientation suggests.")
 ]
+QualityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quality", metavar="NAME=VALUE", help="Threshold of a quality check, null for none; may be repeated."
+    ),
+]
 
 
 def all_overrides(settings: list[str] | None, device: Device | None) -> list[str]:

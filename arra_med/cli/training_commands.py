@@ -6,7 +6,7 @@ import typer
 
 from arra_med.cli.options import ConfigOption, DeviceOption, OutFolder, ResumeOption, SetOption, all_overrides
 
-tokenizer_app = typer.Typer(help="Trains image tokenizers.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Trains and imports image tokenizers.", no_args_is_help=True)
 
 
 @tokenizer_app.command("train")
@@ -54,9 +54,12 @@ def train(
       torchrun --nproc-per-node 8 -m arra_med.cli train --config my.yaml --out runs/large
     """
     from arra_med.config import load_config, shipped_config
+    from arra_med.training.processes import is_first_process, leave
     from arra_med.training.run import TrainConfig
     from arra_med.training.run import train as run_train
 
     loaded = load_config(shipped_config(config), TrainConfig, all_overrides(settings, device))
     bundle = run_train(loaded, out, resume)
-    typer.echo(f"bundle written to {bundle}")
+    leave()
+    if is_first_process():
+        typer.echo(f"bundle written to {bundle}")

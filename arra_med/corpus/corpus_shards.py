@@ -108,5 +108,5 @@ def encode_rows(
     for place, view, its_codes in zip(places, views, codes.flatten(1).tolist(), strict=True):
         record = records[place.study]
         told = {"key": place.key, "k": place.k, "codes": its_codes, "view_sha256": view_sha256(view)}
-        rows.append({**told, **record_row(record, record.patient_id)})
+        rows.append({**told, **record_row(record)})
     return rows

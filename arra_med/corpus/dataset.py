@@ -80,6 +80,9 @@ class TrainingDataset(TorchDataset[Example]):
     Raises:
         CorpusError: If the corpus does not fit the layout, the split is empty, the dropout is no share, or the
             features are missing, of another study set or of other pixels.
+
+    Attributes:
+        epoch: The epoch that draws are made for; `SequenceStream` sets it for each sequence.
     """
 
     def __init__(
@@ -108,18 +111,13 @@ class TrainingDataset(TorchDataset[Example]):
         self.evaluation = evaluation
         self.images = [image for image, record in enumerate(corpus.records) if record.split == split]
         self.examples = repeated_images(corpus.records, self.images, 0.0 if evaluation else repeat_threshold)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent loader workers see it change
+        self.epoch = 0
         self._check(split, prompt_dropout)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that draws are made for."""
-        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch that draws are made for; evaluation stays at epoch 0."""
         if not self.evaluation:
-            self._epoch.fill_(epoch)
+            self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -129,8 +127,6 @@ class TrainingDataset(TorchDataset[Example]):
         image, repeat = self.examples[index]
         num_views = 1 if self.evaluation else self.corpus.num_views(image)
         k = self._random("view", image, repeat).randrange(num_views)
-        if self._random("dropout", image, repeat).random() < self.prompt_dropout:
-            return Draw("", [], k, dropped=True)
         record = self.corpus.records[image]
         text = prompt_text(record, self._random("wording", image, repeat))
         if len(self._text_ids(text)) > self.layout.max_text_tokens:  # the same wording, cut where a sentence ends
@@ -140,7 +136,10 @@ class TrainingDataset(TorchDataset[Example]):
                 count_tokens=lambda part: len(self._text_ids(part)),
                 max_tokens=self.layout.max_text_tokens,
             )
-        return Draw(text, self._text_ids(text), k, dropped=False)
+        text_ids = self._text_ids(text)
+        if self._random("dropout", image, repeat).random() < self.prompt_dropout:
+            return Draw("", self.layout.dropped_text_ids(text_ids), k, dropped=True)
+        return Draw(text, text_ids, k, dropped=False)
 
     def __getitem__(self, index: int) -> Example:
         draw = self.draw(index)

@@ -145,7 +145,7 @@ def dry_run(
     selection = select_records(
         assign_splits(reading.records), settings.spec, redistributable_only=redistributable_only, limit=limit
     )
-    read = _sampled(pseudonymous_records(selection.chosen, pseudonymizer), sample, seed)
+    read = _sampled(list(pseudonymous_records(selection.chosen, pseudonymizer)), sample, seed)
     num_workers = min(default_num_workers() if workers is None else workers, len(read))
     rows: dict[int, DryRunRow] = {}
     hashes: dict[int, int] = {}

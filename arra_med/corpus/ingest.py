@@ -106,14 +106,14 @@ def ingest(
     if (out / DESCRIPTION_FILE).exists() and (key_id := read_study_set_info(out).key_id):
         require_key_id(pseudonymizer, key_id, out)
     reading = read_layout(source, layout=layout, modality=settings.spec.modality, pseudonymizer=pseudonymizer)
-    chosen, left_out = selection = select_records(
-        assign_splits(reading.records), settings.spec, redistributable_only=redistributable_only, limit=limit
-    )
-    skip_reasons = selection.rules
-    planned = plan_shards(pseudonymous_records(chosen, pseudonymizer), settings, pseudonymizer)
     notes = [{"kind": str(note.kind), "path": note.path} for note in reading.notes]
     num_notes = {str(kind): count for kind, count in reading.counts.items()}
-    del reading, selection, chosen, left_out  # what is planned holds all that is needed, in little memory
+    records = assign_splits(reading.records)
+    del reading
+    selection = select_records(records, settings.spec, redistributable_only=redistributable_only, limit=limit)
+    skip_reasons = selection.rules
+    planned = plan_shards(pseudonymous_records(selection.chosen, pseudonymizer), settings, pseudonymizer)
+    del records, selection  # what is planned holds all that is needed, in little memory
     with clear_disk_errors(StudySetError, out):
         out.mkdir(parents=True, exist_ok=True)
         _write_local_list(out / SOURCE_NOTES_FILE, notes)

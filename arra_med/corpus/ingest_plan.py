@@ -5,7 +5,7 @@ therefore changes the shard it stands in and no other, and the rows keep the ord
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class PlannedShard(NamedTuple):
 
 
 def plan_shards(
-    records: Sequence[StudyRecord], settings: DecodingSettings, pseudonymizer: Pseudonymizer
+    records: Iterable[StudyRecord], settings: DecodingSettings, pseudonymizer: Pseudonymizer
 ) -> list[PlannedShard]:
     """Divides records, whose ids are pseudonyms already, into shards, in their order.
 
@@ -105,7 +105,7 @@ def changed_files(folder: Path, planned: Sequence[PlannedShard], file_key: bytes
         )
 
 
-def _groups(records: Sequence[StudyRecord]) -> Iterator[list[StudyRecord]]:
+def _groups(records: Iterable[StudyRecord]) -> Iterator[list[StudyRecord]]:
     group: list[StudyRecord] = []
     for record in records:
         begins = zlib.crc32(record.image_id.encode()) % SHARD_STUDIES == 0
@@ -121,7 +121,6 @@ def _entry(record: StudyRecord, reading: str, pseudonymizer: Pseudonymizer) -> S
     size, changed_ns = _file_state(record.path)
     return StudyEntry(
         record=record,
-        patient_hash=record.patient_id,
         state_hash=pseudonymizer.of(f"{record.path}\0{size}\0{changed_ns}\0{FORMAT_VERSION}\0{reading}"),
         is_there=size >= 0,
     )

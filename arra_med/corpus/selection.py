@@ -1,7 +1,7 @@
 """Which records of a source a run takes, and the rule that leaves each of the others out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from arra_med.errors import StudySetError
@@ -61,11 +61,12 @@ def select_records(
     return selection
 
 
-def pseudonymous_records(records: Sequence[StudyRecord], pseudonymizer: Pseudonymizer) -> list[StudyRecord]:
-    """Returns records as a study set names them; the image ids of data that were never published are hashed as well.
+def pseudonymous_records(records: Sequence[StudyRecord], pseudonymizer: Pseudonymizer) -> Iterator[StudyRecord]:
+    """Yields records as a study set names them; the image ids of data that were never published are hashed as well.
 
     Raises:
         CardError: If a source has no data card.
     """
     private = {name for name in sorted({record.source for record in records}) if not require_card(name).url}
-    return [pseudonymous_record(record, pseudonymizer, private=record.source in private) for record in records]
+    for record in records:
+        yield pseudonymous_record(record, pseudonymizer, private=record.source in private)

@@ -66,10 +66,10 @@ def view_sha256(view: np.ndarray) -> str:
     return hashlib.sha256(str(view.shape).encode() + np.ascontiguousarray(view).tobytes()).hexdigest()
 
 
-def record_row(record: StudyRecord, patient_hash: str) -> dict[str, Any]:
-    """Returns a record's columns: no path, and `patient_hash` in place of the patient's identifier."""
+def record_row(record: StudyRecord) -> dict[str, Any]:
+    """Returns the columns of a record whose patient id is a pseudonym: no path."""
     values = record.model_dump(exclude={"path", "patient_id"})
-    return {**values, "labels": list(record.labels), "patient_hash": patient_hash}
+    return {**values, "labels": list(record.labels), "patient_hash": record.patient_id}
 
 
 def record_of(row: Mapping[str, Any]) -> StudyRecord:

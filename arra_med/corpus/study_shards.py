@@ -30,14 +30,12 @@ class StudyEntry(StrictModel):
     """One image to read.
 
     Attributes:
-        record: What is known about it.
-        patient_hash: Stands for the patient's identifier.
+        record: What is known about it, under pseudonyms.
         state_hash: Keyed hash of the file's path, size and time of change and the settings it is read with.
         is_there: Whether there was a file when it was looked at.
     """
 
     record: StudyRecord
-    patient_hash: str
     state_hash: str
     is_there: bool
 
@@ -260,4 +258,4 @@ def _scrubbed_row(entry: StudyEntry) -> dict[str, Any]:
     record = entry.record
     if record.report_kind != "from_labels":
         record = record.model_copy(update={"report": scrub_text(record.report)})
-    return record_row(record, entry.patient_hash)
+    return record_row(record)

@@ -115,7 +115,7 @@ class _DecodingRows:
     ) -> None:
         rows = [list(prompt) for prompt in prompts]
         if is_guided:
-            rows += [layout.unconditional_ids] * len(prompts)
+            rows += [layout.unconditional_beside(prompt) for prompt in prompts]
         self._copies = 2 if is_guided else 1
         length = max(map(len, rows))
         padding = [length - len(row) for row in rows]
@@ -125,7 +125,8 @@ class _DecodingRows:
         for row, pads in enumerate(padding):
             mask[row, :pads] = 0
         self._mask = mask.to(model.device)
-        self._positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
+        first = torch.tensor([[layout.first_position(len(row))] for row in rows], device=model.device)
+        self._positions = first + (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         self._head = _ImageHead(model, layout)
         self._base_model = _without_adapter(model).base_model
         self._cache = DynamicCache(config=model.config)

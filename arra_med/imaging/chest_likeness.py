@@ -85,9 +85,14 @@ def content_box(gray: NDArray[np.float32]) -> ContentBox:
     return box
 
 
-def thumbnail(gray: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(8, 8) means over the content of a picture, shifted and scaled to mean 0 and standard deviation 1; 0 if flat."""
-    box = content_box(gray)
+def thumbnail(gray: NDArray[np.float32], box: ContentBox | None = None) -> NDArray[np.float64]:
+    """(8, 8) means over the content of a picture, shifted and scaled to mean 0 and standard deviation 1; 0 if flat.
+
+    Args:
+        gray: (H, W), range [0, 1].
+        box: Its `content_box`, where that is known already.
+    """
+    box = box or content_box(gray)
     content = Image.fromarray(np.ascontiguousarray(gray[box.top : box.bottom, box.left : box.right]))
     small = np.asarray(content.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
     deviation = float(small.std())

@@ -48,6 +48,7 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 _PIXEL_DATA_TAGS = (b"\xe0\x7f\x10\x00OB", b"\xe0\x7f\x10\x00OW")  # found, if pydicom gave up for want of their end
 _DEFLATED = DeflatedExplicitVRLittleEndian
 _TALKATIVE = ("pydicom", "pylibjpeg", "openjpeg")
+_SILENT = logging.CRITICAL + 1
 _SILENCE = threading.RLock()
 # What pydicom and its codecs are known to raise on damaged data; a test feeds them thousands of damaged files.
 _FAILURES = (
@@ -220,16 +221,12 @@ def _check_inflated_size(data: bytes) -> None:
 def silent_pydicom() -> Iterator[None]:
     """Silences pydicom and its codecs, whose warnings and log lines quote header values.
 
-    Warnings and log levels belong to the whole process: one thread at a time may be inside.
+    Their loggers stay silent in this process: changing a level costs milliseconds, and a header value must not reach a
+    log from elsewhere either. Warnings belong to the whole process: one thread at a time may be inside.
     """
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
     with _SILENCE, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        levels = [logger.level for logger in loggers]
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL + 1)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        for logger in map(logging.getLogger, _TALKATIVE):
+            if logger.level != _SILENT:
+                logger.setLevel(_SILENT)
+        yield

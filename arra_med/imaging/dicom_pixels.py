@@ -27,7 +27,7 @@ _ONE_CHANNEL = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _OTHER_COLOUR = frozenset({"ARGB", "CMYK", "HSV", "XYB", "YBR_PARTIAL_420", "YBR_PARTIAL_422"})
 _MAX_BITS = 16
-_CELLS_AT_ONCE = 1 << 16
+_CELLS_AT_ONCE = 1 << 18
 _PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "gdcm")
 _REQUIRED = (
     "Rows",
@@ -64,7 +64,7 @@ class StoredPixels(NamedTuple):
         rows = max(1, _CELLS_AT_ONCE // self.cells.shape[1])  # numpy widens the indices it is given to 64 bits
         for top in range(0, len(self.cells), rows):
             band = slice(top, top + rows)
-            np.take(table, self.cells[band], axis=0, out=looked_up[band], mode="clip")
+            np.take(table, self.cells[band], axis=0, out=looked_up[band], mode="wrap")  # every pattern has an entry
         return looked_up
 
 

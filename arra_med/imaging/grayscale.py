@@ -30,6 +30,7 @@ from arra_med.imaging.photograph import ROBUST_PERCENTILES
 from arra_med.imaging.reasons import Flag, refusal
 
 _LINEAR_IN_INTENSITY = frozenset({"LIN", "SQRT"})  # the logarithm of a root is half the logarithm
+_STRIP_ROWS = 64
 _DISPLAY_BITS = 8
 
 
@@ -135,10 +136,19 @@ def _range_without_voi(
         return low, high
     flags.append("percentile_window")
     rows, columns = inside_border(stored.cells, stored.values)
-    counts = np.bincount(stored.cells[rows, columns].ravel(), minlength=len(values))
+    counts = _counts(stored.cells[rows, columns], len(values))
     if counts[~padding].any():
         counts[padding] = 0
     return _percentiles(values, counts)
+
+
+def _counts(cells: NDArray[np.unsignedinteger], num_values: int) -> NDArray[np.int64]:
+    """How often each value occurs; strip by strip, so that the wide integers which bincount makes stay in the cache."""
+    counts = np.zeros(num_values, dtype=np.int64)
+    for start in range(0, len(cells), _STRIP_ROWS):
+        found = np.bincount(cells[start : start + _STRIP_ROWS].ravel())
+        counts[: len(found)] += found
+    return counts
 
 
 def _percentiles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:

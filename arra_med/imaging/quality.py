@@ -107,7 +107,7 @@ def check_quality(scores: Mapping[str, float], thresholds: QualityThresholds) ->
             raise refusal(
                 reason,
                 f"{found}: its score is {score:.3g}, at most {threshold:.3g} is accepted; "
-                f"{remedy}, or raise quality.{reason}",
+                f"{remedy}, or accept more (--quality {reason}=VALUE)",
             )
 
 
@@ -126,7 +126,7 @@ def _chest_scores(small: NDArray[np.float32], *, frontal: bool) -> dict[str, flo
         "collimation_border": 1 - content.size / small.size,
     }
     if frontal:
-        view = thumbnail(small)
+        view = thumbnail(small, box)
         scores |= {"inverted": -chest_correlation(view), "wrong_body_part": -chest_likeness(view)}
     return scores
 

@@ -19,6 +19,7 @@ from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.records.cards import LicenceClass
 from arra_med.runs import atomic_folder, sha256_file, write_json
 from arra_med.tokens.layout import SequenceLayout
+from arra_med.tokens.llamagen_layout import LlamaGenLayout
 from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
 
 FORMAT_VERSION = 1
@@ -38,7 +39,7 @@ class BundleInfo(StrictModel):
     Attributes:
         format_version: Of this file.
         name: Shown to users and written into images.
-        variant: `finetuned` (the baseline) or `arra`.
+        variant: `finetuned` (the baseline), `arra`, or `imported` (weights that others trained).
         layout: Vocabulary, grid and longest prompt.
         canonical_view: What the image tokenizer was trained on.
         licence_class: The strictest of the sources.
@@ -51,7 +52,7 @@ class BundleInfo(StrictModel):
     format_version: int = FORMAT_VERSION
     name: str
     variant: str
-    layout: SequenceLayout
+    layout: LlamaGenLayout | SequenceLayout
     canonical_view: CanonicalView
     licence_class: LicenceClass
     sources: tuple[str, ...]
@@ -106,6 +107,8 @@ class ModelBundle:
             BundleError: If a part is missing, damaged, or does not fit the others.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        import arra_med.models.llamagen  # noqa: F401 - registers its class
 
         info = read_bundle_info(folder)
         try:

@@ -2,6 +2,7 @@
 
 from arra_med.models.bundle import BundleInfo
 
+_IMAGES = {"cxr": "chest X-ray", "fundus": "fundus photograph", "photo": "photograph"}
 _LIMITS = {
     "cxr": (
         "Most training reports are templates over expert or mined labels. The labels name findings only: **side, severity, "
@@ -14,6 +15,9 @@ _LIMITS = {
         "Keywords come from one challenge (ODIR-5K) and two smaller sets; rare findings have a handful of images.",
         "Lesions smaller than a few pixels at this size (microaneurysms, small haemorrhages, fine drusen) cannot be drawn.",
         "Camera and disease are confounded: a picture may show a camera's look rather than the disease.",
+    ),
+    "photo": (
+        "Trained on photographs of everyday things, to repeat published experiments; it supports no medical claim.",
     ),
 }
 
@@ -34,7 +38,7 @@ def model_card(info: BundleInfo) -> str:
         "**Synthetic images. Research use only, not for clinical decisions.**",
         "",
         f"A causal language model of {training['parameters'] / 1e6:.1f}M parameters that turns a report into a {size_px} x "
-        f"{size_px} px {'chest X-ray' if info.modality == 'cxr' else 'fundus photograph'} of "
+        f"{size_px} px {_IMAGES[info.modality]} of "
         f"{info.layout.num_image_tokens} image tokens. {method}",
         "",
         "## Training",

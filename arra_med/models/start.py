@@ -11,6 +11,7 @@ from pydantic import Field
 from arra_med.config import StrictModel
 from arra_med.errors import BundleError
 from arra_med.models.bundle import ModelBundle
+from arra_med.models.llamagen_start import LlamaGenStart, llamagen_start
 from arra_med.models.presets import PRESETS, PresetName, random_llama, train_text_tokenizer
 from arra_med.models.vocabulary_extension import add_image_vocabulary
 from arra_med.tokens.layout import SequenceLayout
@@ -47,7 +48,7 @@ class BundleStart(StrictModel):
     path: Path
 
 
-StartConfig = Annotated[RandomStart | PretrainedStart | BundleStart, Field(discriminator="kind")]
+StartConfig = Annotated[RandomStart | PretrainedStart | BundleStart | LlamaGenStart, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Start:
 
 
 def build_start(
-    config: RandomStart | PretrainedStart | BundleStart,
+    config: RandomStart | PretrainedStart | BundleStart | LlamaGenStart,
     *,
     grid: tuple[int, int],
     codebook_size: int,
@@ -83,6 +84,11 @@ def build_start(
     """
     if isinstance(config, BundleStart):
         return _from_bundle(config, grid, codebook_size, rep)
+    if isinstance(config, LlamaGenStart):
+        if rep:
+            raise BundleError("a LlamaGen sequence has no <REP> token; set alignment.target: hybnext")
+        parts = llamagen_start(config, grid=grid, codebook_size=codebook_size, max_text_tokens=max_text_tokens)
+        return Start(parts.model, parts.text_tokenizer, parts.layout)
     if isinstance(config, RandomStart):
         text_tokenizer = train_text_tokenizer(sentences, config.text_vocab_size)
         num_positions = -(-(max_text_tokens + grid[0] * grid[1] + 4) // 64) * 64

@@ -61,6 +61,18 @@ class SequenceLayout(StrictModel):
         """The prompt without text, which prompt dropout trains and guidance uses: `bos boi [rep]`."""
         return self.prompt_ids([])
 
+    def unconditional_beside(self, prompt_ids: Sequence[int]) -> list[int]:
+        """The unconditional prompt that guidance sets against a conditional one."""
+        return self.unconditional_ids
+
+    def dropped_text_ids(self, text_ids: Sequence[int]) -> list[int]:
+        """What takes the place of a text that prompt dropout dropped."""
+        return []
+
+    def first_position(self, num_prompt_tokens: int) -> int:
+        """The position id of a sequence's first token."""
+        return 0
+
     def text_ids(self, text_tokenizer: Any, text: str) -> list[int]:
         """Encodes a prompt with a Hugging Face tokenizer; a mark that stands in the text is read as plain text."""
         ids: list[int] = text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

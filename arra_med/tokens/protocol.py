@@ -66,6 +66,10 @@ def load_image_tokenizer(folder: Path, device: str = "cpu") -> ImageTokenizer:
     except json.JSONDecodeError:
         raise TokenizerError(f"{path}: is not valid JSON; copy the tokenizer again or train it anew") from None
     kind = values.get("kind") if isinstance(values, dict) else None
+    if kind == "llamagen-vq":
+        from arra_med.tokens.llamagen_vq import LlamaGenVQ
+
+        return LlamaGenVQ.from_pretrained(Path(folder), device)
     if kind != "fsq":
-        raise TokenizerError(f"{path}: tokenizer kind {kind!r} is unknown; this version opens 'fsq'")
+        raise TokenizerError(f"{path}: tokenizer kind {kind!r} is unknown; this version opens 'fsq' and 'llamagen-vq'")
     return VQTokenizer.from_pretrained(Path(folder), device)

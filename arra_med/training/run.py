@@ -13,18 +13,34 @@ from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.expectation import CorpusExpectation
 from arra_med.corpus.features import TeacherFeatures, read_features
+from arra_med.corpus.stream import SequenceStream
 from arra_med.corpus.tokenize import Corpus, folder_sha256
-from arra_med.errors import CorpusError
+from arra_med.errors import ConfigError, CorpusError
 from arra_med.models.bundle import BundleInfo, ModelBundle
 from arra_med.models.card import model_card
 from arra_med.models.start import RandomStart, Start, StartConfig, build_start
 from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import load_image_tokenizer
-from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.alignment import AlignmentConfig, decoder_blocks
+from arra_med.training.processes import (
+    Meeting,
+    accumulation_for,
+    explained_loss_of_a_process,
+    is_first_process,
+    num_processes,
+)
 from arra_med.training.samples import SampleGrid, SampleGridConfig
+from arra_med.training.sharding import (
+    check_sharding,
+    filled,
+    fsdp2_settings,
+    set_units_and_precision,
+    skeleton,
+    whole_weights,
+)
 from arra_med.training.task import TrainingTask
-from arra_med.training.trainer import TaskTrainer, last_complete_checkpoint
+from arra_med.training.trainer import TaskTrainer, check_global_batch, last_complete_checkpoint
 
 
 class TrainConfig(StrictModel):
@@ -45,7 +61,9 @@ class TrainConfig(StrictModel):
         z_loss_weight: Weight of the z-loss, in the baseline and in ARRA alike.
         steps: Optimiser steps.
         batch_size: Sequences a step and process.
-        accumulation: Batches for each optimiser step.
+        accumulation: Batches of each process for each optimiser step.
+        global_batch: Sequences of an optimiser step over all processes, in place of `accumulation`: the same training
+            by any number of processes that divides it into whole batches.
         learning_rate: Peak rate of AdamW.
         schedule: After warm-up: constant, or a cosine to zero.
         warmup_steps: Steps of linear warm-up.
@@ -60,6 +78,8 @@ class TrainConfig(StrictModel):
         samples: Prompts whose images are drawn at each checkpoint, or `null`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         bf16: Autocast to bfloat16; weights and optimiser stay float32.
+        sharding: `fsdp2` cuts weights, gradients and optimiser over the GPUs; `none` gives each process all of them.
+        process_timeout_s: Seconds after which a process that does not answer the others ends all.
     """
 
     name: str
@@ -76,6 +96,7 @@ class TrainConfig(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=16, gt=0)
     accumulation: int = Field(default=1, gt=0)
+    global_batch: int | None = Field(default=None, gt=0)
     learning_rate: float = Field(default=2e-5, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = Field(default=100, ge=0)
@@ -90,10 +111,12 @@ class TrainConfig(StrictModel):
     samples: SampleGridConfig | None = None
     device: Device = "auto"
     bf16: bool = True
+    sharding: Literal["none", "fsdp2"] = "none"
+    process_timeout_s: int = Field(default=60, gt=0)
 
 
 def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
-    """Trains a bundle.
+    """Trains a bundle; under `torchrun` every process calls this, and the first one writes.
 
     Args:
         config: The settings; saved to `out/config.yaml` before the first step.
@@ -106,8 +129,11 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
     Raises:
         CorpusError: If corpus, tokenizer and features do not belong together.
         BundleError: If the start cannot be opened or does not fit.
-        TrainingError: If the loss is not finite; the last complete checkpoint is kept.
+        ConfigError: If the processes cannot share a step equally, or sharding is not possible here.
+        TrainingError: If the loss is not finite or another process is lost; the last complete checkpoint is kept. If the
+            checkpoint in `out` is of another model or another number of sequences a step.
     """
+    arguments, meeting = _arguments(config, out), Meeting(config.process_timeout_s)
     corpus = Corpus.open(config.corpus)
     if folder_sha256(config.image_tokenizer) != corpus.info.tokenizer_sha256:
         raise CorpusError(
@@ -126,33 +152,53 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         sentences=_training_sentences(corpus),
         rep=config.alignment is not None and config.alignment.target == "rep",
     )
-    dump_config(config, out / "config.yaml")
-    trainer = _trainer(config, out, corpus, start, teacher)
-    if config.samples is not None:
-        trainer.add_callback(
-            SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples")
-        )
-    checkpoint = last_complete_checkpoint(out / "checkpoints") if resume else None
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    held_out = trainer.evaluate()
-    write_json(out / "log.json", trainer.state.log_history)
-    info = _bundle_info(config, corpus, start, teacher, held_out, trainer)
-    ModelBundle.save(
-        out / "bundle",
-        model=trainer.model.language_model,
-        text_tokenizer=start.text_tokenizer,
-        image_tokenizer=image_tokenizer,
-        info=info,
-        card=model_card(info),
-    )
+    empty = skeleton(start.model) if config.sharding == "fsdp2" else None
+    if is_first_process():
+        dump_config(config, out / "config.yaml")
+    with explained_loss_of_a_process(out / "checkpoints"):
+        meeting.wait(patient=True)  # some load slower than others
+        trainer = _trainer(config, arguments, meeting, corpus, start, teacher)
+        if config.samples is not None and is_first_process():
+            trainer.add_callback(
+                SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples")
+            )
+        found = last_complete_checkpoint(out / "checkpoints") if resume and is_first_process() else None
+        checkpoint = meeting.agree(found)
+        if checkpoint is not None:
+            check_global_batch(checkpoint, trainer.global_batch)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        held_out = trainer.evaluate()
+        language_model = trainer.model.language_model
+        if empty is not None:
+            weights = whole_weights(language_model, keep=is_first_process())
+            language_model = filled(empty, weights) if is_first_process() else None
+        if is_first_process():
+            write_json(out / "log.json", trainer.state.log_history)
+            info = _bundle_info(config, corpus, start, teacher, held_out, trainer)
+            ModelBundle.save(
+                out / "bundle",
+                model=language_model,
+                text_tokenizer=start.text_tokenizer,
+                image_tokenizer=image_tokenizer,
+                info=info,
+                card=model_card(info),
+            )
+        meeting.wait()
     return out / "bundle"
 
 
 def _trainer(
-    config: TrainConfig, out: Path, corpus: Corpus, start: Start, teacher: TeacherFeatures | None
+    config: TrainConfig,
+    arguments: TrainingArguments,
+    meeting: Meeting,
+    corpus: Corpus,
+    start: Start,
+    teacher: TeacherFeatures | None,
 ) -> TaskTrainer:
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(start.model)
+    if config.sharding == "fsdp2":
+        set_units_and_precision(arguments, type(decoder_blocks(start.model)[0]))
     feature = config.alignment.feature if config.alignment else None
     task = TrainingTask(
         start.model,
@@ -173,11 +219,13 @@ def _trainer(
         **shared,
     )
     held_out = TrainingDataset(corpus, "validation", evaluation=True, **shared)
+    batch_of_all = config.batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     return TaskTrainer(
         max_norm=config.max_norm,
+        meeting=meeting,
         model=task,
-        args=_arguments(config, out),
-        train_dataset=training,
+        args=arguments,
+        train_dataset=SequenceStream(training, config.steps * batch_of_all),
         eval_dataset=held_out,
         data_collator=Collator(start.layout),
     )
@@ -193,13 +241,25 @@ def _enable_gradient_checkpointing(model: Any) -> None:
 
 
 def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
-    device = resolve_device(config.device)
+    device, processes = resolve_device(config.device), num_processes()
+    accumulation = accumulation_for(config.batch_size, config.accumulation, config.global_batch, processes)
+    sharding: dict[str, Any] = {}
+    if config.sharding == "fsdp2":
+        check_sharding(device, processes)
+        if config.samples is not None:
+            raise ConfigError(
+                "samples cannot be drawn from weights that are cut over processes: set samples to null, and draw from the "
+                "bundle afterwards"
+            )
+        sharding = fsdp2_settings()
     return TrainingArguments(
+        **sharding,
         output_dir=str(out / "checkpoints"),
         max_steps=config.steps,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
+        gradient_accumulation_steps=accumulation,
+        ddp_timeout=config.process_timeout_s,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine" if config.schedule == "cosine" else "constant_with_warmup",
         warmup_steps=config.warmup_steps,
@@ -238,7 +298,6 @@ def _bundle_info(
     held_out: dict[str, float],
     trainer: TaskTrainer,
 ) -> BundleInfo:
-    sequences = config.steps * config.batch_size * config.accumulation * trainer.args.world_size
     # the settings without the folders: where files lay says nothing and may name a hospital's share
     settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
     if settings["alignment"] is not None:
@@ -247,7 +306,8 @@ def _bundle_info(
         "settings": settings,
         "settings_sha256": sha256_json(settings),
         "steps": trainer.state.global_step,
-        "sequences": sequences,
+        "sequences": config.steps * trainer.global_batch,
+        "processes": trainer.args.world_size,
         "num_training_images": corpus.info.split_counts.get("train", 0),
         "parameters": sum(p.numel() for p in start.model.parameters()),
         "study_set_sha256": corpus.info.study_set_sha256,

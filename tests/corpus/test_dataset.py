@@ -3,9 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.features import TeacherFeatures, extract_features, read_features
 from arra_med.corpus.tokenize import Corpus
@@ -161,18 +159,6 @@ def test_teacher_features_are_those_of_the_drawn_view(
         for index in range(4):
             example = examples[index]
             assert torch.equal(example["teacher_features"], features.get([example["key"]], "mean")[0])
-
-
-def test_loader_workers_that_live_on_see_the_epoch_change(corpus: Corpus, layout: SequenceLayout) -> None:
-    examples = dataset(corpus, layout, seed=2)
-    loader = DataLoader(
-        examples, batch_size=2, num_workers=1, persistent_workers=True, collate_fn=Collator(layout), in_order=True
-    )
-    for epoch in (0, 1, 5):
-        examples.set_epoch(epoch)
-        found = [row for batch in loader for row in batch["input_ids"].tolist()]
-        wanted = [examples[index]["input_ids"] for index in range(4)]
-        assert [row[: len(ids)] for row, ids in zip(found, wanted, strict=True)] == wanted
 
 
 def test_what_does_not_fit_is_refused(corpus: Corpus, layout: SequenceLayout, features: TeacherFeatures) -> None:

@@ -38,6 +38,7 @@ NUM_RECORDS = 1500
 def cluster() -> "Iterator[Cluster]":
     """A cluster of two machines (two nodes on this one), a processor each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - by default Ray gives way to everything else
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

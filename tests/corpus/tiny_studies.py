@@ -20,7 +20,7 @@ SPLITS = ("train", "train", "train", "train", "validation", "test")
 def record(number: int, **changes: Any) -> StudyRecord:
     values: dict[str, Any] = {
         "image_id": f"kermany_pneumonia/img{number}",
-        "patient_id": f"SMITH-{PATIENTS[number]}",
+        "patient_id": f"hash{PATIENTS[number]}",
         "modality": "cxr",
         "view": "AP",
         "age_group": "child",
@@ -51,7 +51,7 @@ def write_study_set(folder: Path, num_studies: int = 6, **changes: Any) -> Study
 
 def study_row(number: int, **changes: Any) -> dict[str, Any]:
     return {
-        **record_row(record(number, **changes), f"hash{PATIENTS[number]}"),
+        **record_row(record(number, **changes)),
         "view_png": encode_png(view(number)),
         "view_sha256": view_sha256(view(number)),
         "perceptual_hash": perceptual_hash(view(number)),

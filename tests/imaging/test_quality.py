@@ -107,7 +107,7 @@ def test_lateral_images_are_not_compared_with_frontal_ones():
 def test_faults_are_refused_with_score_and_threshold(reason, pixels, modality, thresholds):
     scores = quality_scores(np.ascontiguousarray(pixels), modality)
     with pytest.raises(
-        ImageError, match=rf"its score is .*, at most .* is accepted; .* or raise quality\.{reason}"
+        ImageError, match=rf"its score is .*, at most .* is accepted; .* or accept more \(--quality {reason}=VALUE\)"
     ) as error:
         check_quality(scores, thresholds)
     assert error.value.reason == reason
