@@ -8,7 +8,7 @@ from arra_med.config import load_config, shipped_folder
 from arra_med.models.presets import PRESETS, random_llama
 from arra_med.tokens.vq import VQTokenizer
 from arra_med.training.alignment import decoder_blocks, resolve_layer
-from arra_med.training.run import TrainConfig
+from arra_med.training.settings import TrainConfig
 from arra_med.training.tokenizer_run import TokenizerTrainConfig
 
 CONFIGS = sorted(shipped_folder("configs").glob("*.yaml"))

@@ -32,7 +32,7 @@ def plan(
     from arra_med.config import load_config, shipped_config
     from arra_med.training.plan import make_plan
     from arra_med.training.plan_text import plan_lines
-    from arra_med.training.run import TrainConfig
+    from arra_med.training.settings import TrainConfig
 
     made = make_plan(load_config(shipped_config(config), TrainConfig, settings or ()), gpu, gpus, mfu)
     typer.echo(made.model_dump_json(indent=2) if as_json else "\n".join(plan_lines(made)))

@@ -55,8 +55,8 @@ def train(
     """
     from arra_med.config import load_config, shipped_config
     from arra_med.training.processes import is_first_process, leave
-    from arra_med.training.run import TrainConfig
     from arra_med.training.run import train as run_train
+    from arra_med.training.settings import TrainConfig
 
     loaded = load_config(shipped_config(config), TrainConfig, all_overrides(settings, device))
     bundle = run_train(loaded, out, resume)

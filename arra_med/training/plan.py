@@ -15,7 +15,7 @@ from arra_med.training.gpus import GPUS, GpuName
 from arra_med.training.plan_activations import Precision
 from arra_med.training.plan_memory import MemoryPlan, ProjectorShape, StepShape, plan_memory
 from arra_med.training.plan_shapes import ModelShape, model_shape
-from arra_med.training.run import TrainConfig
+from arra_med.training.settings import TrainConfig
 
 DEFAULT_MFU = 0.4
 _MARKS_AROUND_TEXT, _END_OF_IMAGE = 2, 1  # bos and boi

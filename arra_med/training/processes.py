@@ -1,13 +1,18 @@
 """One training by several processes: how they share a step, add up, wait for the writer, and end when one is lost."""
 
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import _get_default_store
 
 from arra_med.errors import ConfigError, TrainingError
 
@@ -107,25 +112,70 @@ class Meeting:
 
 
 @contextmanager
-def explained_loss_of_a_process(checkpoints: Path) -> Iterator[None]:
-    """Turns the error with which a collective operation ends when a process is gone or silent into a sentence.
+def explained_loss_of_a_process(checkpoints: Path, timeout_s: int) -> Iterator[None]:
+    """Watches the other processes, and says in a sentence when one is gone or silent.
+
+    Most often a collective operation ends with an error then. Where it waits for ever instead (gloo's do for a process
+    that is stopped, whatever their timeout), the watch ends this process.
 
     Args:
         checkpoints: Folder of the checkpoints, for the sentence.
+        timeout_s: `process_timeout_s`.
 
     Raises:
         TrainingError: In place of such an error.
     """
+    sentence = (
+        "another process of this training has ended or no longer answers, so this one stops too; the last complete "
+        f"checkpoint in {checkpoints} is kept: look for the first process's own error above, and start the same "
+        "torchrun command again to go on from there"
+    )
+    watch = _Watch(timeout_s, sentence) if _several() else None
     try:
         yield
     except RuntimeError as error:
-        if not _several() or not _is_lost_peer(error):
+        if watch is None or not _is_lost_peer(error):
             raise
-        raise TrainingError(
-            "another process of this training has ended or no longer answers, so this one stops too; the last complete "
-            f"checkpoint in {checkpoints} is kept: look for the first process's own error above, and start the same "
-            "torchrun command again to go on from there"
-        ) from error
+        raise TrainingError(sentence) from error
+    finally:
+        if watch is not None:
+            watch.end()
+
+
+class _Watch:
+    """A thread that counts up in the processes' common store, and ends the program when another has stopped counting."""
+
+    def __init__(self, timeout_s: int, sentence: str) -> None:
+        self._timeout_s = timeout_s
+        self._sentence = sentence
+        common: Any = _get_default_store()
+        self._store = common.clone()  # calls of one store object wait for each other
+        self._store.set_timeout(timedelta(seconds=timeout_s))
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="other processes", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Returns once this process no longer watches."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        others = [rank for rank in range(dist.get_world_size()) if rank != dist.get_rank()]
+        counts: dict[int, int] = {}
+        seen = {rank: time.monotonic() for rank in others}
+        while not self._ended.wait(self._timeout_s / 4):
+            try:
+                self._store.add(f"arra_med/{dist.get_rank()}", 1)
+                found = {rank: self._store.add(f"arra_med/{rank}", 0) for rank in others}
+            except RuntimeError:  # the store's own process is the lost one
+                found = counts
+            now = time.monotonic()
+            seen |= {rank: now for rank in others if found.get(rank) != counts.get(rank)}
+            counts = found
+            if now - min(seen.values()) > 2 * self._timeout_s and not self._ended.is_set():
+                print(f"arra-med: {self._sentence}", file=sys.stderr, flush=True)
+                os._exit(1)
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:

@@ -8,7 +8,7 @@ import torch
 from arra_med.config import load_config, shipped_folder
 from arra_med.errors import BundleError
 from arra_med.models.start import PretrainedStart, build_start
-from arra_med.training.run import TrainConfig
+from arra_med.training.settings import TrainConfig
 
 
 def test_a_package_that_is_not_installed_says_how_to_install_it() -> None:

@@ -18,7 +18,8 @@ from arra_med.errors import ArraMedError
 from arra_med.runs import write_json
 from arra_med.training import run as training_run
 from arra_med.training.alignment import decoder_blocks
-from arra_med.training.run import TrainConfig, _enable_gradient_checkpointing, train
+from arra_med.training.run import _enable_gradient_checkpointing, train
+from arra_med.training.settings import TrainConfig
 from arra_med.training.sharding import whole_weights
 from arra_med.training.task import TrainingTask
 from arra_med.training.trainer import TaskTrainer

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from arra_med.errors import ConfigError, TrainingError
 from arra_med.models.bundle import ModelBundle
 from arra_med.training.processes import accumulation_for
-from arra_med.training.run import TrainConfig, train
+from arra_med.training.run import train
+from arra_med.training.settings import TrainConfig
 from tests.training.conftest import TinyData
 from tests.training.several_processes import (
     PATIENCE_S,

@@ -11,7 +11,8 @@ from arra_med.errors import CorpusError, TrainingError
 from arra_med.models.bundle import ModelBundle
 from arra_med.models.presets import PRESETS
 from arra_med.training.alignment import AlignmentConfig
-from arra_med.training.run import TrainConfig, train
+from arra_med.training.run import train
+from arra_med.training.settings import TrainConfig
 from arra_med.training.task import TrainingTask
 from tests.training.conftest import TinyData
 
