@@ -120,7 +120,8 @@ def test_train_hands_config_and_overrides_on(tmp_path: Path, monkeypatch: pytest
         calls.append(given)
         return tmp_path / "out" / "bundle"
 
-    stand_in(monkeypatch, "arra_med.training.run", TrainConfig=TrainConfig, train=train)
+    stand_in(monkeypatch, "arra_med.training.settings", TrainConfig=TrainConfig)
+    stand_in(monkeypatch, "arra_med.training.run", train=train)
     (tmp_path / "my.yaml").write_text("seed: 1\n")
     words = ["--config", str(tmp_path / "my.yaml"), "--set", "seed=5", "--device", "cpu", "--no-resume"]
     assert run("train", *words, "--out", str(tmp_path / "out")) == 0
