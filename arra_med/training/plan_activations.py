@@ -50,9 +50,7 @@ def kept_for_recomputation(block: BlockShape, precision: Precision) -> int:
     return stream_bytes(precision) * block.hidden_size
 
 
-def saved_by_head(
-    model: ModelShape, precision: Precision, batch_size: int, num_tokens: int, num_predicted: int
-) -> int:
+def saved_by_head(model: ModelShape, precision: Precision, batch_size: int, num_tokens: int, num_predicted: int) -> int:
     """Bytes that last norm, logits, cross-entropy and z-loss keep for a batch.
 
     Args:

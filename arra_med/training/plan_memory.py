@@ -77,8 +77,10 @@ class StepShape(StrictModel):
 
     @property
     def parameters(self) -> int:
-        """Of language model and projector."""
-        return self.model.parameters + (self.projector.parameters if self.projector else 0)
+        """Trained ones, of language model and projector."""
+        return (
+            self.model.parameters - self.model.frozen_parameters + (self.projector.parameters if self.projector else 0)
+        )
 
 
 class MemoryPlan(StrictModel):
@@ -114,7 +116,8 @@ def plan_memory(step: StepShape) -> MemoryPlan:
     model, precision = step.model, step.precision
     tokens = step.batch_size * step.num_tokens
     share = step.parameters / step.num_gpus
-    weights, gradients, optimizer = int(_FLOAT32 * share), int(_FLOAT32 * share), int(_MOMENTS * share)
+    frozen = _FLOAT32 * model.frozen_parameters / step.num_gpus
+    weights, gradients, optimizer = int(_FLOAT32 * share + frozen), int(_FLOAT32 * share), int(_MOMENTS * share)
     block = saved_by_block(model.block, precision, step.on_cpu) * tokens
     kept = kept_for_recomputation(model.block, precision) * tokens if step.checkpointing else block
     activations = model.num_blocks * kept

@@ -40,6 +40,7 @@ class ModelShape(StrictModel):
         num_blocks: Decoder blocks.
         vocab_size: Rows of the embedding.
         parameters: All of them, a tied matrix once.
+        frozen_parameters: Of these, those of a text encoder that is not trained.
         block_parameters: Of one block.
         block_matrix_parameters: Of one block's matrices alone, which multiply every token.
         tied: Whether the head is the embedding.
@@ -52,6 +53,7 @@ class ModelShape(StrictModel):
     block_parameters: int
     block_matrix_parameters: int
     tied: bool
+    frozen_parameters: int = 0
 
     @property
     def head_parameters(self) -> int:
@@ -103,5 +105,6 @@ def model_shape(language_model: Any) -> ModelShape:
         parameters=sum(p.numel() for p in language_model.parameters()),
         block_parameters=max(sizes),
         block_matrix_parameters=sum(matrices[name].weight.numel() for name in wanted),
+        frozen_parameters=sum(p.numel() for p in language_model.parameters() if not p.requires_grad),
         tied=language_model.get_output_embeddings().weight is language_model.get_input_embeddings().weight,
     )

@@ -27,9 +27,7 @@ from arra_med.training.plan_shapes import BlockShape, model_shape
 from arra_med.training.run import _enable_gradient_checkpointing
 from arra_med.training.task import TrainingTask
 
-VOCABULARY = ImageVocabulary(
-    bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=64, vocab_size=96
-)
+VOCABULARY = ImageVocabulary(bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=64, vocab_size=96)
 LAYOUT = SequenceLayout(vocabulary=VOCABULARY, grid=(8, 8), max_text_tokens=8)
 SHAPE: dict[str, Any] = {
     "vocab_size": 96,
@@ -74,9 +72,11 @@ def kept_bytes(task: TrainingTask, inputs: dict[str, torch.Tensor], bf16: bool) 
             kept[storage] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            task(**inputs)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+    ):
+        task(**inputs)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
