@@ -24,7 +24,7 @@ from PIL import Image
 
 import arra_med  # noqa: F401 - before timm, so that a torchvision built for CUDA can be imported beside a CPU-only torch
 
-_STEPS_FOR_EACH_KILL = 8
+_STEPS_FOR_EACH_KILL = 30
 _IMAGES, _SIZE_PX = 24, 32
 
 
