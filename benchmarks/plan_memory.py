@@ -24,10 +24,10 @@ import torch
 from arra_med.models.presets import PRESETS
 from arra_med.tokens.layout import SequenceLayout
 from arra_med.tokens.vocabulary import ImageVocabulary
-from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.alignment import AlignmentConfig, TeacherShape
+from arra_med.training.blocks import enable_gradient_checkpointing
 from arra_med.training.plan_memory import ProjectorShape, StepShape, plan_memory
 from arra_med.training.plan_shapes import model_shape
-from arra_med.training.run import _enable_gradient_checkpointing
 from arra_med.training.task import TrainingTask
 
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
@@ -90,15 +90,16 @@ def take_steps(name: str, batch_size: int, bf16: bool, checkpointing: bool, arra
     layout = layout_of(name, side)
     model = language_model(name, layout.vocabulary.vocab_size).train()
     if checkpointing:
-        _enable_gradient_checkpointing(model)
-    alignment = AlignmentConfig(teacher_features=Path("unused"), layer=1) if arra else None
-    task = TrainingTask(model, layout, z_loss_weight=1e-5, alignment=alignment, teacher_width=_TEACHER_WIDTH)
+        enable_gradient_checkpointing(model)
+    alignments = [AlignmentConfig(teacher_features=Path("unused"), layer=1)] if arra else []
+    teachers = [TeacherShape(_TEACHER_WIDTH)] * len(alignments)
+    task = TrainingTask(model, layout, z_loss_weight=1e-5, alignments=alignments, teachers=teachers)
     optimizer = torch.optim.AdamW(task.parameters(), lr=2e-5, fused=True)
     ids, span = layout.training_ids([10] * _TEXT_TOKENS, list(range(layout.num_image_tokens)))
     inputs = {
         "input_ids": torch.tensor([ids] * batch_size),
         "image_start": torch.tensor([span.start] * batch_size),
-        "teacher_features": torch.randn(batch_size, _TEACHER_WIDTH),
+        "teacher_features": [torch.randn(batch_size, _TEACHER_WIDTH)],
     }
     for _ in range(_STEPS):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -107,17 +108,18 @@ def take_steps(name: str, batch_size: int, bf16: bool, checkpointing: bool, arra
         torch.nn.utils.clip_grad_norm_(task.parameters(), 4.0)
         optimizer.step()
         optimizer.zero_grad()
-    projector = None
-    if alignment is not None:
-        projector = ProjectorShape(
+    projectors = tuple(
+        ProjectorShape(
             hidden_size=model.config.hidden_size,
             width=alignment.projector_width,
             teacher_width=_TEACHER_WIDTH,
             num_positions=layout.num_image_tokens,
         )
+        for alignment in alignments
+    )
     return StepShape(
         model=model_shape(model),
-        projector=projector,
+        projectors=projectors,
         batch_size=batch_size,
         num_tokens=len(ids),
         num_predicted=layout.num_image_tokens + 1,

@@ -30,15 +30,16 @@ def test_a_training_config_builds_its_model(path: Path) -> None:
     if config.start.kind != "random":
         pytest.skip("its language model is downloaded; tests/models/test_start.py opens it where it is installed")
     model = random_llama(PRESETS[config.start.preset], 300, 64, config.start.seed)
-    if config.alignment is not None:
-        resolve_layer(config.alignment.layer, len(decoder_blocks(model)))
+    for layer in (layer for block in config.alignment for layer in block.layers):
+        resolve_layer(layer, len(decoder_blocks(model)))
 
 
 def test_arra_is_the_baseline_plus_one_block() -> None:
     baseline = load_config(shipped_folder("configs") / "mini_cxr_finetune.yaml", TrainConfig)
     arra = load_config(shipped_folder("configs") / "mini_cxr_arra.yaml", TrainConfig)
-    assert baseline.alignment is None
-    assert arra.model_copy(update={"alignment": None, "name": baseline.name}) == baseline
+    assert baseline.alignment == ()
+    assert len(arra.alignment) == 1
+    assert arra.model_copy(update={"alignment": (), "name": baseline.name}) == baseline
 
 
 PAPER_BASELINES = {

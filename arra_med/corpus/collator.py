@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from arra_med.corpus.dataset import Example
-from arra_med.errors import CorpusError
 from arra_med.tokens.layout import SequenceLayout
 
 IGNORED_LABEL = -100  # what transformers' and torch's cross entropy leave out
@@ -33,10 +32,7 @@ class Collator:
                 them); `IGNORED_LABEL` elsewhere.
             image_start: int64 (B,), position of the first image token of each row.
             keys: `image_id#k` of each row.
-            teacher_features: float32 (B, D) or (B, N, D); only where the examples have them.
-
-        Raises:
-            CorpusError: If some examples have teacher features and some have not.
+            teacher_features: For each teacher float32 (B, D), or (B, N, D) for patches; only where there is a teacher.
         """
         longest = max(len(example["input_ids"]) for example in examples)
         shape = (len(examples), longest)
@@ -59,11 +55,7 @@ class Collator:
             "image_start": torch.tensor([example["image_span"][0] for example in examples], dtype=torch.int64),
             "keys": [example["key"] for example in examples],
         }
-        features = [example["teacher_features"] for example in examples]
-        there = [feature for feature in features if feature is not None]
-        if there and len(there) != len(features):
-            missing = next(example["key"] for example in examples if example["teacher_features"] is None)
-            raise CorpusError(f"{missing}: has no teacher features, other examples of the batch have; extract them all")
-        if there:
-            batch["teacher_features"] = torch.stack(there)
+        if examples[0]["teacher_features"]:
+            of_each = zip(*(example["teacher_features"] for example in examples), strict=True)
+            batch["teacher_features"] = [torch.stack(features) for features in of_each]
         return batch

@@ -6,12 +6,13 @@ ARRA run see the very same sequences.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
-from arra_med.corpus.features import TeacherFeatures
+from arra_med.corpus.features import TeacherFeature
 from arra_med.corpus.repeats import repeated_images
 from arra_med.corpus.tokenize import Corpus
 from arra_med.corpus.views import digest_of_bytes
@@ -47,14 +48,14 @@ class Example(TypedDict):
         context_ids: What the model sees of it: `input_ids`, or with token noise some image tokens replaced.
         image_span: Positions of the image tokens in it.
         key: `image_id#k` of the view.
-        teacher_features: float32 (D,) or (N, D), or None without a teacher.
+        teacher_features: For each teacher float32 (D,), or (N, D) for patches.
     """
 
     input_ids: list[int]
     context_ids: list[int]
     image_span: Span
     key: str
-    teacher_features: torch.Tensor | None
+    teacher_features: tuple[torch.Tensor, ...]
 
 
 class TrainingDataset(TorchDataset[Example]):
@@ -70,8 +71,7 @@ class TrainingDataset(TorchDataset[Example]):
         token_noise: Chance of an image token, in [0, 1), to be replaced by any code where it stands as context; what is
             predicted stays right. It works against learning images by heart, and against errors that grow while
             sampling (LlamaGen drops tokens for the same purpose). Evaluation has none.
-        teacher_features: Features of the same views, or None.
-        feature: Which feature; needed with `teacher_features`.
+        teachers: Whose features of the same views come along.
         repeat_threshold: Share of the images below which a finding is rare, so that its images come several times in
             an epoch (`repeat_factors`), each time with draws of its own; 0 repeats none, and neither does evaluation.
         evaluation: Draws as in epoch 0, whatever epoch it is, always from the canonical view and without dropout, so
@@ -95,8 +95,7 @@ class TrainingDataset(TorchDataset[Example]):
         seed: int = 0,
         prompt_dropout: float = 0.1,
         token_noise: float = 0.0,
-        teacher_features: TeacherFeatures | None = None,
-        feature: str | None = None,
+        teachers: Sequence[TeacherFeature] = (),
         repeat_threshold: float = 0.0,
         evaluation: bool = False,
     ) -> None:
@@ -106,8 +105,7 @@ class TrainingDataset(TorchDataset[Example]):
         self.seed = seed
         self.prompt_dropout = 0.0 if evaluation else prompt_dropout
         self.token_noise = 0.0 if evaluation else token_noise
-        self.teacher_features = teacher_features
-        self.feature = feature
+        self.teachers = teachers
         self.evaluation = evaluation
         self.images = [image for image, record in enumerate(corpus.records) if record.split == split]
         self.examples = repeated_images(corpus.records, self.images, 0.0 if evaluation else repeat_threshold)
@@ -154,15 +152,12 @@ class TrainingDataset(TorchDataset[Example]):
                 if chance.random() < self.token_noise:
                     context_ids[position] = first + chance.randrange(codebook_size)
         key = self.corpus.key(image, draw.k)
-        features = None
-        if self.teacher_features is not None and self.feature is not None:
-            features = self.teacher_features.get([key], self.feature)[0]
         return Example(
             input_ids=input_ids,
             context_ids=context_ids,
             image_span=image_span,
             key=key,
-            teacher_features=features,
+            teacher_features=tuple(teacher.get([key])[0] for teacher in self.teachers),
         )
 
     def _text_ids(self, text: str) -> list[int]:
@@ -188,8 +183,5 @@ class TrainingDataset(TorchDataset[Example]):
         for name, share in (("prompt_dropout", prompt_dropout), ("token_noise", self.token_noise)):
             if not 0 <= share <= 1:
                 raise CorpusError(f"{name} is {share}; it is a share from 0 to 1")
-        if (self.teacher_features is None) != (self.feature is None):
-            raise CorpusError("teacher features and the name of the feature go together: give both or neither")
-        if self.teacher_features is not None and self.feature is not None:
-            self.teacher_features.width(self.feature)
-            self.teacher_features.require(corpus.info.study_set_sha256, corpus.view_hashes(self.images))
+        for teacher in self.teachers:
+            teacher.require(corpus.info.study_set_sha256, corpus.view_hashes(self.images))

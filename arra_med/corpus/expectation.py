@@ -14,7 +14,7 @@ class CorpusExpectation(StrictModel):
         grid: Rows and columns of codes of one image.
         codebook_size: Codes of the image tokenizer.
         num_images: Training images, for the plan's epochs alone: a corpus may hold fewer after quarantine.
-        teacher_width: Channels of the teacher's feature.
+        teacher_width: Channels of the teacher's feature, where there is one teacher.
     """
 
     grid: tuple[int, int] | None = None

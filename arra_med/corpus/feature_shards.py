@@ -15,6 +15,7 @@ from arra_med.corpus.study_rows import view_sha256
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.views import ViewPlace, digest_of_bytes, load_views, plan_views
 from arra_med.encoders import load_encoder
+from arra_med.errors import CorpusError
 from arra_med.imaging.view import from_uint8
 
 if TYPE_CHECKING:
@@ -116,6 +117,13 @@ def encode_views(
     views = load_views(studies, places, seed)
     features = teacher(torch.from_numpy(from_uint8(views)).to(teacher.mean.device))
     values = {kind: features.get(kind).float().cpu().numpy() for kind in kinds}
+    for kind, value in values.items():
+        if not np.isfinite(value).all():
+            bad = int(np.argmin(np.isfinite(value.reshape(len(value), -1)).all(axis=1)))
+            raise CorpusError(
+                f"{places[bad].key}: its {kind} feature holds numbers that are not finite; the encoder's weights are "
+                "damaged or its precision is too low"
+            )
     rows = []
     for position, place in enumerate(places):
         sha256 = view_sha256(views[position])

@@ -7,7 +7,7 @@ feature, a hash over key, pixels and numbers: a shuffled, exchanged or damaged r
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -264,6 +264,37 @@ class TeacherFeatures:
                 return shape
         there = ", ".join(self.info.shapes)
         raise CorpusError(f"{self.path}: holds {there}, feature {kind!r} was asked for; run arra-med features with it")
+
+
+class TeacherFeature(NamedTuple):
+    """One feature of an open file: what a training aligns to.
+
+    Attributes:
+        file: The file.
+        name: A kind, or several joined by `+`.
+    """
+
+    file: TeacherFeatures
+    name: str
+
+    @property
+    def width(self) -> int:
+        """Its channels."""
+        return self.file.width(self.name)
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Patches down and across, of patch features."""
+        return self.file.info.patch_grid if self.name == "patch" else None
+
+    def get(self, keys: Sequence[str]) -> torch.Tensor:
+        """As `TeacherFeatures.get`."""
+        return self.file.get(keys, self.name)
+
+    def require(self, study_set_sha256: str, view_hashes: Mapping[str, str]) -> None:
+        """As `TeacherFeatures.require`; the file must hold the feature, too."""
+        self.file.width(self.name)
+        self.file.require(study_set_sha256, view_hashes)
 
 
 def read_features(path: Path) -> TeacherFeatures:

@@ -85,9 +85,9 @@ def measure_prompt_effect(
         StudySetError: If the source has too few images.
     """
     session = ReportToImage(ModelBundle.load(bundle))
-    teacher = session.bundle.info.training.get("teacher") or {}
+    teachers = session.bundle.info.training.get("teachers", [])
     encoder = load_encoder(judge)
-    if teacher.get("sha256") == encoder.fingerprint:
+    if encoder.fingerprint in [teacher["sha256"] for teacher in teachers]:
         raise ConfigError(f"{judge} was this model's teacher and cannot judge it: choose another encoder")
     study_set = StudySet.open(studies)
     train, train_labels = real_images(study_set, source, "train", encoder)

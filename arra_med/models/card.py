@@ -25,10 +25,10 @@ _LIMITS = {
 def model_card(info: BundleInfo) -> str:
     """Returns the card as Markdown."""
     training, held_out = info.training, info.training["held_out"]
-    teacher = training["teacher"]
+    teachers = " and ".join(f"`{teacher['name']}`" for teacher in training["teachers"])
     method = (
-        f"ARRA: hidden states aligned during training to the frozen `{teacher['name']}`; nothing of it is left at inference."
-        if teacher
+        f"ARRA: hidden states aligned during training to the frozen {teachers}; nothing of it is left at inference."
+        if teachers
         else "Direct fine-tuning: next-token prediction alone (the baseline of ARRA)."
     )
     size_px = info.canonical_view.size_px

@@ -32,12 +32,14 @@ class PretrainedStart(StrictModel):
     Attributes:
         model: Hub id, local folder, or `package:NAME` for the folder of an installed Python package.
         gguf_file: Name of a GGUF file in it, to be dequantised to float32.
+        num_layers: Keeps this many decoder blocks from the input on, for a machine that cannot train all of them.
         seed: Of the new rows.
     """
 
     kind: Literal["pretrained"] = "pretrained"
     model: str
     gguf_file: str | None = None
+    num_layers: int | None = Field(default=None, gt=0)
     seed: int = 0
 
 
@@ -110,13 +112,20 @@ def build_start(
 
 def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     gguf = {"gguf_file": config.gguf_file} if config.gguf_file else {}
     location = _location(config.model)
     try:
+        shape = AutoConfig.from_pretrained(location, **gguf)
+        if config.num_layers is not None:
+            if config.num_layers > shape.num_hidden_layers:
+                raise BundleError(
+                    f"start.num_layers is {config.num_layers}; {config.model} has {shape.num_hidden_layers} blocks"
+                )
+            shape.num_hidden_layers = config.num_layers
         tokenizer = AutoTokenizer.from_pretrained(location, **gguf)
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32, **gguf)
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32, config=shape, **gguf)
     except ImportError:
         raise BundleError(f"{config.model}: reading a GGUF file needs the package gguf: pip install gguf") from None
     except (OSError, ValueError):

@@ -46,6 +46,16 @@ class SequenceLayout(StrictModel):
         return self.grid[0] * self.grid[1]
 
     @property
+    def image_offsets(self) -> Sequence[int]:
+        """Places of the image tokens in raster order, counted from the first one."""
+        return range(self.num_image_tokens)
+
+    @property
+    def predicted_offsets(self) -> Sequence[int]:
+        """Places, counted from the first image token, of all tokens that are learnt: the image tokens and `eoi`."""
+        return range(self.num_image_tokens + 1)
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of the longest sequence."""
         return len(self.prompt_ids([0] * self.max_text_tokens)) + self.num_image_tokens + 1

@@ -2,7 +2,7 @@
 
 Operations of a training step count two for each multiplication with an addition: 6 for each parameter of a matrix and
 token (2 forward, 4 backward), 6 x tokens^2 x width for the causal half of each block's attention, and the blocks'
-forward pass once more where they are computed again. Only positions with labels have logits. The forward pass of a
+forward pass once more where they are computed again; LoRA is counted as if all were trained. Only positions with labels have logits. The forward pass of a
 frozen text encoder over its few tokens is not counted.
 """
 
@@ -13,7 +13,9 @@ from arra_med.corpus.tokenize import DESCRIPTION_FILE, FORMAT_VERSION, CorpusInf
 from arra_med.errors import ConfigError, CorpusError
 from arra_med.models.llamagen_start import LlamaGenStart
 from arra_med.models.published_shapes import meta_language_model
+from arra_med.training.alignment import AlignmentConfig
 from arra_med.training.gpus import GPUS, GpuName
+from arra_med.training.lora import lora_parameters
 from arra_med.training.plan_activations import Precision
 from arra_med.training.plan_memory import MemoryPlan, ProjectorShape, StepShape, plan_memory
 from arra_med.training.plan_shapes import ModelShape, model_shape
@@ -22,6 +24,7 @@ from arra_med.training.settings import TrainConfig
 
 DEFAULT_MFU = 0.4
 _MARKS_AROUND_TEXT, _END_OF_IMAGE = 2, 1  # bos and boi
+_MARKS_AROUND_IMAGE = 2  # boi and eoi
 _LARGEST_BATCH = 4096
 
 
@@ -101,11 +104,16 @@ def make_plan(config: TrainConfig, gpu: GpuName = "h100", num_gpus: int = 1, mfu
     image_tokens = expected.grid[0] * expected.grid[1]
     accumulation = accumulation_for(config.batch_size, config.accumulation, config.global_batch, num_gpus)
     num_tokens = _prompt_tokens(config) + image_tokens + _END_OF_IMAGE
-    model = model_shape(meta_language_model(config.start, expected.grid, expected.codebook_size, num_tokens))
-    projector = _projector(config, model, expected.teacher_width, image_tokens)
+    language_model = meta_language_model(config.start, expected.grid, expected.codebook_size, num_tokens)
+    model, adapter = model_shape(language_model), 0
+    if config.lora is not None:
+        adapter = lora_parameters(language_model, config.lora, expected.codebook_size + _MARKS_AROUND_IMAGE)
+        model = model.model_copy(update={"frozen_parameters": model.parameters})
+    projectors = _projectors(config, model, expected.teacher_width, image_tokens)
     step = StepShape(
         model=model,
-        projector=projector,
+        projectors=projectors,
+        adapter_parameters=adapter,
         batch_size=config.batch_size,
         num_tokens=num_tokens,
         num_predicted=image_tokens + _END_OF_IMAGE,
@@ -121,7 +129,7 @@ def make_plan(config: TrainConfig, gpu: GpuName = "h100", num_gpus: int = 1, mfu
     return Plan(
         name=config.name,
         model=model,
-        projector_parameters=projector.parameters if projector else 0,
+        projector_parameters=sum(projector.parameters for projector in projectors),
         trained_parameters=step.parameters,
         tokens_per_sequence=num_tokens,
         image_tokens=image_tokens,
@@ -150,8 +158,8 @@ def step_flops(step: StepShape) -> tuple[float, float]:
     attention = 2 * tokens**2 * model.block.query_width  # scores and weighted values, the causal half of both
     blocks = model.num_blocks * (2 * model.block_matrix_parameters * tokens + attention)
     head = 2 * model.head_parameters * step.num_predicted
-    projector = 2 * step.projector.parameters * step.projector.num_positions if step.projector else 0
-    return float(3 * (blocks + head + projector)), float(blocks if step.checkpointing else 0)
+    projectors = sum(2 * projector.parameters * projector.num_positions for projector in step.projectors)
+    return float(3 * (blocks + head + projectors)), float(blocks if step.checkpointing else 0)
 
 
 def largest_batch(step: StepShape, memory_gib: float | None) -> int | None:
@@ -171,7 +179,7 @@ def largest_batch(step: StepShape, memory_gib: float | None) -> int | None:
 def _prompt_tokens(config: TrainConfig) -> int:
     if isinstance(config.start, LlamaGenStart):
         return config.max_text_tokens if config.start.text_encoder else 1
-    is_rep = config.alignment is not None and config.alignment.target == "rep"
+    is_rep = any(block.target == "rep" for block in config.alignment)
     return config.max_text_tokens + _MARKS_AROUND_TEXT + is_rep
 
 
@@ -194,27 +202,33 @@ def _expectation(config: TrainConfig) -> CorpusExpectation:
     return expected.model_copy(update=there)
 
 
-def _projector(
+def _projectors(
     config: TrainConfig, model: ModelShape, teacher_width: int | None, image_tokens: int
-) -> ProjectorShape | None:
-    alignment = config.alignment
-    if alignment is None:
-        return None
-    if teacher_width is None:
-        from arra_med.corpus.features import read_features
-
-        if not alignment.teacher_features.is_file():
-            raise ConfigError(
-                "neither the teacher's features nor the configuration tell the width of a feature: run arra-med features "
-                "first, or give --set expected.teacher_width=512"
-            )
-        teacher_width = read_features(alignment.teacher_features).width(alignment.feature)
-    return ProjectorShape(
-        hidden_size=model.block.hidden_size,
-        width=alignment.projector_width,
-        teacher_width=teacher_width,
-        num_positions=1 if alignment.target == "rep" else image_tokens,
+) -> tuple[ProjectorShape, ...]:
+    return tuple(
+        ProjectorShape(
+            hidden_size=model.block.hidden_size,
+            width=block.projector_width,
+            teacher_width=_teacher_width(block, teacher_width if len(config.alignment) == 1 else None),
+            num_positions=1 if block.target == "rep" else image_tokens,
+            depth=block.projector_depth,
+        )
+        for block in config.alignment
+        for _ in block.layers
     )
+
+
+def _teacher_width(block: AlignmentConfig, expected: int | None) -> int:
+    if expected is not None:
+        return expected
+    from arra_med.corpus.features import read_features
+
+    if not block.teacher_features.is_file():
+        raise ConfigError(
+            "neither the teacher's features nor the configuration tell the width of a feature: run arra-med features "
+            "first, or, for one teacher, give --set expected.teacher_width=512"
+        )
+    return read_features(block.teacher_features).width(block.feature)
 
 
 def _precision(config: TrainConfig, gpu: GpuName, num_gpus: int) -> Precision:

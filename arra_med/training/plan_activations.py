@@ -19,7 +19,6 @@ from arra_med.training.plan_shapes import BlockShape, ModelShape
 
 Precision = Literal["fp32", "autocast", "fsdp"]
 _FLOAT32, _INT64 = 4, 8
-_LOSS_COPIES = 2  # of the float32 logits: the log-softmax of the cross-entropy, and the input of the z-loss
 
 
 def stream_bytes(precision: Precision) -> int:
@@ -51,7 +50,7 @@ def kept_for_recomputation(block: BlockShape, precision: Precision) -> int:
 
 
 def saved_by_head(model: ModelShape, precision: Precision, batch_size: int, num_tokens: int, num_predicted: int) -> int:
-    """Bytes that last norm, logits, cross-entropy and z-loss keep for a batch.
+    """Bytes that last norm and losses keep for a batch: no logits, but the gradients that were taken with them.
 
     Args:
         model: The model.
@@ -63,19 +62,23 @@ def saved_by_head(model: ModelShape, precision: Precision, batch_size: int, num_
     width = model.block.hidden_size
     tokens, predicted = batch_size * num_tokens, batch_size * num_predicted
     last_norm = _saved_by_norm(width, precision) + stream_bytes(precision) * width  # and its output, to be gathered
-    logits = _LOSS_COPIES * _FLOAT32 * model.vocab_size
-    per_predicted = logits + matrix_bytes(precision) * width + 2 * _INT64 + _FLOAT32  # positions, targets, log-sum-exp
+    per_predicted = matrix_bytes(precision) * width + _INT64  # the hidden states' gradient, and their positions
     rotary = 2 * stream_bytes(precision) * model.block.head_dim * num_tokens  # cosines and sines, for all blocks
-    return tokens * (last_norm + _INT64) + predicted * per_predicted + rotary
+    return tokens * (last_norm + _INT64) + predicted * per_predicted + rotary + head_gradient(model)
+
+
+def head_gradient(model: ModelShape) -> int:
+    """Bytes of the gradient of the head's matrix, which the losses take in the forward pass; float32."""
+    return _FLOAT32 * model.head_parameters
 
 
 def saved_by_projector(
-    hidden_size: int, projector_width: int, teacher_width: int, precision: Precision, positions: int
+    hidden_size: int, projector_width: int, teacher_width: int, precision: Precision, positions: int, depth: int = 2
 ) -> int:
-    """Bytes that ARRA's projector and the cosine keep for a batch with `positions` aligned positions."""
+    """Bytes that one of ARRA's projectors and the cosine keep for a batch with `positions` aligned positions."""
     matrix = matrix_bytes(precision)
     projected = 2 * _FLOAT32 * teacher_width  # the features twice: for the product and for their norm
-    return positions * (matrix * (hidden_size + 2 * projector_width) + projected + _INT64)
+    return positions * (matrix * (hidden_size + 2 * projector_width * (depth - 1)) + projected + _INT64)
 
 
 def _saved_by_norm(width: int, precision: Precision) -> int:

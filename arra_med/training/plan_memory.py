@@ -1,17 +1,21 @@
 """Peak memory of one training process: what stays for the whole run, and the largest of the moments of a step.
 
     always            float32 master weights (4 bytes), AdamW's two moments (8)
-    end of forward    activations, bf16 copies of the weights, the logits' temporaries
-    start of backward activations, the larger temporaries of the logits' gradient
+    end of forward    activations, bf16 copies of the weights, the head's gradient, a chunk of logits
+    start of backward activations, the head's gradient
     first block back  activations, the head's gradient, one block's temporaries
     last block back   all gradients (4), one block's activations, the embedding's gradient
 
 FSDP2 shards weights, moments and gradients over the GPUs, and holds gathered bf16 blocks beside them.
 """
 
+from itertools import pairwise
+
 from arra_med.config import StrictModel
+from arra_med.training.losses import LOGITS_AT_ONCE
 from arra_med.training.plan_activations import (
     Precision,
+    head_gradient,
     kept_for_recomputation,
     matrix_bytes,
     saved_by_block,
@@ -23,7 +27,7 @@ from arra_med.training.plan_shapes import ModelShape
 _FLOAT32, _BFLOAT16 = 4, 2
 _MOMENTS = 8
 _GATHERED_BLOCKS = 2  # the block that computes, and the next one on its way
-_FORWARD_LOGITS, _BACKWARD_LOGITS = 4, 12  # bytes a logit: exp(x - max); x - lse, its exp, and their product
+_CHUNK_BYTES = 8  # a logit: itself, and the exponential of its log-sum-exp or its gradient in the matrices' type
 _CUDA_RUNTIME = 2**30
 
 
@@ -35,17 +39,20 @@ class ProjectorShape(StrictModel):
         width: Between its two layers.
         teacher_width: Of the teacher's feature.
         num_positions: Aligned positions of a sequence.
+        depth: Linear layers.
     """
 
     hidden_size: int
     width: int
     teacher_width: int
     num_positions: int
+    depth: int = 2
 
     @property
     def parameters(self) -> int:
-        """Two matrices and two biases."""
-        return self.width * (self.hidden_size + 1) + self.teacher_width * (self.width + 1)
+        """Matrices and biases."""
+        widths = [self.hidden_size, *[self.width] * (self.depth - 1), self.teacher_width]
+        return sum((before + 1) * after for before, after in pairwise(widths))
 
 
 class StepShape(StrictModel):
@@ -53,7 +60,8 @@ class StepShape(StrictModel):
 
     Attributes:
         model: The language model.
-        projector: ARRA's projector, or none.
+        projectors: ARRA's, one for each teacher and aligned layer.
+        adapter_parameters: Of LoRA, which are trained in place of the model's frozen ones.
         batch_size: Sequences of a batch.
         num_tokens: Tokens of the longest sequence, which the others are padded to.
         num_predicted: Positions of a sequence that have logits.
@@ -65,7 +73,8 @@ class StepShape(StrictModel):
     """
 
     model: ModelShape
-    projector: ProjectorShape | None = None
+    projectors: tuple[ProjectorShape, ...] = ()
+    adapter_parameters: int = 0
     batch_size: int
     num_tokens: int
     num_predicted: int
@@ -79,7 +88,10 @@ class StepShape(StrictModel):
     def parameters(self) -> int:
         """Trained ones, of language model and projector."""
         return (
-            self.model.parameters - self.model.frozen_parameters + (self.projector.parameters if self.projector else 0)
+            self.model.parameters
+            - self.model.frozen_parameters
+            + self.adapter_parameters
+            + sum(projector.parameters for projector in self.projectors)
         )
 
 
@@ -124,18 +136,21 @@ def plan_memory(step: StepShape) -> MemoryPlan:
     head = _head_bytes(step)
     copies, copies_in_backward, gathered_block = _weight_copies(step)
     logits = model.vocab_size * step.batch_size * step.num_predicted
-    forward_logits = logits * (_FORWARD_LOGITS + (0 if precision == "fp32" else _BFLOAT16))
-    backward_logits = logits * _BACKWARD_LOGITS
+    head_work = _CHUNK_BYTES * min(logits, max(model.vocab_size, LOGITS_AT_ONCE))
+    if precision != "fp32":  # the part that a chunk adds to the head's gradient, and its bf16 matrix where it is a copy
+        head_work += _BFLOAT16 * model.head_parameters * (2 if precision == "autocast" else 1)
     recomputed = block if step.checkpointing else 0
     block_work = recomputed + tokens * (
         2 * matrix_bytes(precision) * model.block.intermediate_size + 2 * _FLOAT32 * model.block.hidden_size
     )
-    root_gradient = int(_FLOAT32 * model.head_parameters / step.num_gpus)
+    root_gradient = (
+        head_gradient(model) * matrix_bytes(precision) // _FLOAT32 if precision == "fsdp" else head_gradient(model)
+    )
     held = gradients if step.accumulation > 1 else 0
     moments = {
-        "forward ends": held + activations + head + copies + forward_logits,
-        "backward starts": held + activations + head + copies_in_backward + backward_logits,
-        "first block back": max(held, root_gradient) + activations + copies_in_backward + block_work,
+        "forward ends": held + activations + head + copies + head_work,
+        "backward starts": held + activations + head + copies_in_backward,
+        "first block back": held + root_gradient + activations + copies_in_backward + block_work,
         "last block back": gradients + kept + max(block_work, root_gradient) + gathered_block,
     }
     runtime = 0 if step.on_cpu else _CUDA_RUNTIME
@@ -147,7 +162,7 @@ def plan_memory(step: StepShape) -> MemoryPlan:
         largest_gathered_block=gathered_block,
         activations=activations,
         head=head,
-        temporaries=max(backward_logits, block_work),
+        temporaries=max(head_work, block_work),
         runtime=runtime,
         total=weights + optimizer + max(moments.values()) + runtime,
     )
@@ -155,11 +170,16 @@ def plan_memory(step: StepShape) -> MemoryPlan:
 
 def _head_bytes(step: StepShape) -> int:
     head = saved_by_head(step.model, step.precision, step.batch_size, step.num_tokens, step.num_predicted)
-    if (projector := step.projector) is None:
-        return head
-    positions = step.batch_size * projector.num_positions
-    return head + saved_by_projector(
-        projector.hidden_size, projector.width, projector.teacher_width, step.precision, positions
+    return head + sum(
+        saved_by_projector(
+            projector.hidden_size,
+            projector.width,
+            projector.teacher_width,
+            step.precision,
+            step.batch_size * projector.num_positions,
+            projector.depth,
+        )
+        for projector in step.projectors
     )
 
 
@@ -172,5 +192,5 @@ def _weight_copies(step: StepShape) -> tuple[int, int, int]:
         return gathered, gathered + 2 * block, block
     if step.precision == "fp32":
         return 0, 0, 0
-    every = number * model.multiplying_parameters  # autocast keeps them until the forward pass ends, the graph longer
-    return every, (number * model.head_parameters + block if step.checkpointing else every), 0
+    every = number * model.num_blocks * model.block_matrix_parameters  # until the forward pass ends; the graph longer
+    return every, (block if step.checkpointing else every), 0

@@ -40,7 +40,7 @@ class ModelShape(StrictModel):
         num_blocks: Decoder blocks.
         vocab_size: Rows of the embedding.
         parameters: All of them, a tied matrix once.
-        frozen_parameters: Of these, those of a text encoder that is not trained.
+        frozen_parameters: Of these, those that are not trained: a text encoder's, or all of them under LoRA.
         block_parameters: Of one block.
         block_matrix_parameters: Of one block's matrices alone, which multiply every token.
         tied: Whether the head is the embedding.

@@ -1,6 +1,7 @@
 """`arra-med train`: corpus (and teacher features) -> model bundle, as direct fine-tuning or as ARRA."""
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import TrainingArguments
 from arra_med.config import dump_config, resolve_device
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
-from arra_med.corpus.features import TeacherFeatures, read_features
+from arra_med.corpus.features import TeacherFeature, read_features
 from arra_med.corpus.stream import SequenceStream
 from arra_med.corpus.tokenize import Corpus, folder_sha256
 from arra_med.errors import ConfigError, CorpusError
@@ -20,7 +21,10 @@ from arra_med.models.start import Start, build_start
 from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import load_image_tokenizer
-from arra_med.training.alignment import decoder_blocks
+from arra_med.training.alignment import TeacherShape, decoder_blocks
+from arra_med.training.allocator import keep_freed_memory
+from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
+from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
     Meeting,
     accumulation_for,
@@ -67,24 +71,24 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
             f"{config.image_tokenizer}: is not the tokenizer that made {config.corpus}; tokenize the studies with it"
         )
     image_tokenizer = load_image_tokenizer(config.image_tokenizer)
-    teacher = read_features(config.alignment.teacher_features) if config.alignment else None
+    teachers = [TeacherFeature(read_features(block.teacher_features), block.feature) for block in config.alignment]
     if config.expected is not None:
-        width = teacher.width(config.alignment.feature) if teacher and config.alignment else None
-        config.expected.require(corpus.info, width)
+        config.expected.require(corpus.info, teachers[0].width if len(teachers) == 1 else None)
     start = build_start(
         config.start,
         grid=corpus.grid,
         codebook_size=corpus.info.codebook_size,
         max_text_tokens=config.max_text_tokens,
         sentences=_training_sentences(corpus),
-        rep=config.alignment is not None and config.alignment.target == "rep",
+        rep=any(block.target == "rep" for block in config.alignment),
     )
     empty = skeleton(start.model) if config.sharding == "fsdp2" else None
+    adapter = add_lora(start.model, start.layout.vocabulary, config.lora) if config.lora else None
     if is_first_process():
         dump_config(config, out / "config.yaml")
     with explained_loss_of_a_process(out / "checkpoints", config.process_timeout_s):
         meeting.wait(patient=True)  # some load slower than others
-        trainer = _trainer(config, arguments, meeting, corpus, start, teacher)
+        trainer = _trainer(config, arguments, meeting, corpus, start, teachers)
         if config.samples is not None and is_first_process():
             trainer.add_callback(
                 SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples")
@@ -96,12 +100,15 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         held_out = trainer.evaluate()
         language_model = trainer.model.language_model
+        num_trained = sum(p.numel() for p in language_model.parameters() if p.requires_grad)
+        if adapter is not None:
+            language_model = adapter.merge_and_unload()
         if empty is not None:
             weights = whole_weights(language_model, keep=is_first_process())
             language_model = filled(empty, weights) if is_first_process() else None
         if is_first_process():
             write_json(out / "log.json", trainer.state.log_history)
-            info = _bundle_info(config, corpus, start, teacher, held_out, trainer)
+            info = _bundle_info(config, corpus, start, teachers, held_out, trainer, language_model, num_trained)
             ModelBundle.save(
                 out / "bundle",
                 model=language_model,
@@ -120,19 +127,20 @@ def _trainer(
     meeting: Meeting,
     corpus: Corpus,
     start: Start,
-    teacher: TeacherFeatures | None,
+    teachers: Sequence[TeacherFeature],
 ) -> TaskTrainer:
     if config.gradient_checkpointing:
-        _enable_gradient_checkpointing(start.model)
+        enable_gradient_checkpointing(start.model)
+    if config.compile:
+        compile_blocks(start.model)
     if config.sharding == "fsdp2":
         set_units_and_precision(arguments, type(decoder_blocks(start.model)[0]))
-    feature = config.alignment.feature if config.alignment else None
     task = TrainingTask(
         start.model,
         start.layout,
         z_loss_weight=config.z_loss_weight,
-        alignment=config.alignment,
-        teacher_width=teacher.width(feature) if teacher and feature else 0,
+        alignments=config.alignment,
+        teachers=[TeacherShape(teacher.width, teacher.grid) for teacher in teachers],
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
     training = TrainingDataset(
@@ -141,8 +149,7 @@ def _trainer(
         prompt_dropout=config.prompt_dropout,
         token_noise=config.token_noise,
         repeat_threshold=config.repeat_threshold,
-        teacher_features=teacher,
-        feature=feature,
+        teachers=teachers,
         **shared,
     )
     held_out = TrainingDataset(corpus, "validation", evaluation=True, **shared)
@@ -158,17 +165,10 @@ def _trainer(
     )
 
 
-def _enable_gradient_checkpointing(model: Any) -> None:
-    """Turns it on, non-reentrant, by the name that this version of transformers has for it."""
-    settings = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
-
-
 def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
     device, processes = resolve_device(config.device), num_processes()
+    if device == "cpu":
+        keep_freed_memory()
     accumulation = accumulation_for(config.batch_size, config.accumulation, config.global_batch, processes)
     sharding: dict[str, Any] = {}
     if config.sharding == "fsdp2":
@@ -178,6 +178,8 @@ def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
                 "samples cannot be drawn from weights that are cut over processes: set samples to null, and draw from the "
                 "bundle afterwards"
             )
+        if config.lora is not None:
+            raise ConfigError("lora trains so little that nothing needs to be cut over processes: set sharding to none")
         sharding = fsdp2_settings()
     return TrainingArguments(
         **sharding,
@@ -221,14 +223,16 @@ def _bundle_info(
     config: TrainConfig,
     corpus: Corpus,
     start: Start,
-    teacher: TeacherFeatures | None,
+    teachers: Sequence[TeacherFeature],
     held_out: dict[str, float],
     trainer: TaskTrainer,
+    language_model: Any,
+    num_trained: int,
 ) -> BundleInfo:
     # the settings without the folders: where files lay says nothing and may name a hospital's share
     settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
-    if settings["alignment"] is not None:
-        settings["alignment"].pop("teacher_features")
+    for block in settings["alignment"]:
+        block.pop("teacher_features")
     training = {
         "settings": settings,
         "settings_sha256": sha256_json(settings),
@@ -236,11 +240,12 @@ def _bundle_info(
         "sequences": config.steps * trainer.global_batch,
         "processes": trainer.args.world_size,
         "num_training_images": corpus.info.split_counts.get("train", 0),
-        "parameters": sum(p.numel() for p in start.model.parameters()),
+        "parameters": sum(p.numel() for p in language_model.parameters()),
+        "trained_parameters": num_trained,
         "study_set_sha256": corpus.info.study_set_sha256,
         "tokenizer_sha256": corpus.info.tokenizer_sha256,
         "views_per_image": corpus.info.num_views,
-        "teacher": {"name": teacher.info.name, "sha256": teacher.info.encoder_sha256} if teacher else None,
+        "teachers": [{"name": t.file.info.name, "sha256": t.file.info.encoder_sha256} for t in teachers],
         "held_out": held_out,
         "device": f"{trainer.args.device} ({platform.machine()})",
         "torch_threads": torch.get_num_threads(),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import TrainerCallback
 
@@ -55,7 +56,8 @@ class SampleGrid(TrainerCallback):
         prompts = [prompt for prompt in self.prompts for _ in range(columns)]
         seeds = [*range(columns)] * len(self.prompts)
         language_model = model.language_model.eval()
-        codes = decode_image_tokens(language_model, self.layout, prompts, self.config.rules, seeds)
+        with torch.compiler.set_stance("force_eager"):  # a compiled block is compiled for training steps
+            codes = decode_image_tokens(language_model, self.layout, prompts, self.config.rules, seeds)
         language_model.train()
         pictures = to_uint8(self.image_tokenizer.decode(codes).numpy())
         rows = [np.concatenate(list(pictures[i : i + columns]), axis=-1) for i in range(0, len(pictures), columns)]

@@ -1,15 +1,23 @@
 """The settings of a training: what a config for `arra-med train` may say."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from arra_med.config import Device, StrictModel
 from arra_med.corpus.expectation import CorpusExpectation
 from arra_med.models.start import RandomStart, StartConfig
 from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.lora import LoraSettings
 from arra_med.training.samples import SampleGridConfig
+
+
+def _listed(blocks: Any) -> Any:
+    """One block of settings, or none, as the list that it stands for."""
+    if blocks is None:
+        return ()
+    return blocks if isinstance(blocks, list | tuple) else (blocks,)
 
 
 class TrainConfig(StrictModel):
@@ -21,7 +29,7 @@ class TrainConfig(StrictModel):
         image_tokenizer: Folder of the image tokenizer that made it.
         expected: What corpus and teacher must be of, so that another size is an error; `null` takes any.
         start: What to start from.
-        alignment: ARRA's block; absent for direct fine-tuning.
+        alignment: ARRA's block, or a list of them, one for each teacher; absent for direct fine-tuning.
         max_text_tokens: Longest prompt.
         prompt_dropout: Share of sequences without prompt, which trains the unconditional branch of guidance.
         token_noise: Chance of an image token to be replaced where it stands as context, against learning by heart.
@@ -38,8 +46,10 @@ class TrainConfig(StrictModel):
         warmup_steps: Steps of linear warm-up.
         weight_decay: Of matrices; vectors have none.
         betas: Of AdamW.
-        max_norm: Largest gradient norm, of the language model and of the projector each.
+        max_norm: Largest gradient norm, of the language model and of the projectors each.
         gradient_checkpointing: Recompute blocks in the backward pass, to save memory.
+        compile: Compile the decoder blocks; a step is faster, the first ones take minutes.
+        lora: Train low-rank additions and the image rows instead of all weights; `null` trains all.
         seed: Of order, wordings, augmented views and prompt dropout.
         log_every: Steps between lines of the log.
         evaluate_every: Steps between held-out losses.
@@ -56,7 +66,7 @@ class TrainConfig(StrictModel):
     image_tokenizer: Path
     expected: CorpusExpectation | None = None
     start: StartConfig = RandomStart()
-    alignment: AlignmentConfig | None = None
+    alignment: Annotated[tuple[AlignmentConfig, ...], BeforeValidator(_listed)] = ()
     max_text_tokens: int = Field(default=64, gt=0)
     prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
     token_noise: float = Field(default=0.0, ge=0, lt=1)
@@ -73,6 +83,8 @@ class TrainConfig(StrictModel):
     betas: tuple[float, float] = (0.9, 0.95)
     max_norm: float = Field(default=4.0, gt=0)
     gradient_checkpointing: bool = False
+    compile: bool = False
+    lora: LoraSettings | None = None
     seed: int = 0
     log_every: int = Field(default=20, gt=0)
     evaluate_every: int = Field(default=200, gt=0)

@@ -88,24 +88,28 @@ def filled(empty: Any, weights: Mapping[str, torch.Tensor]) -> Any:
     return empty
 
 
-def whole_weights(module: nn.Module, keep: bool) -> dict[str, torch.Tensor]:
+def whole_weights(module: nn.Module, keep: bool, trained_alone: bool = False) -> dict[str, torch.Tensor]:
     """Returns the weights and saved buffers of a module, each once, put together from all shards, on the CPU.
 
     Args:
         module: Sharded or not. If sharded, every process has to call this.
         keep: Whether this process wants them; otherwise the answer is empty and no second copy is held.
+        trained_alone: Whether to leave frozen weights out, which come from the start.
     """
-    return {name: whole for name, tensor in _saved_tensors(module) if (whole := _whole(tensor, keep)) is not None}
+    saved = _trained_tensors(module) if trained_alone else _saved_tensors(module)
+    return {name: whole for name, tensor in saved if (whole := _whole(tensor, keep)) is not None}
 
 
 def load_whole_weights(module: nn.Module, file: Path) -> None:
     """Loads a file of whole weights into a module, sharded or not; tied weights may have any of their names.
 
+    Frozen weights may be left out.
+
     Raises:
         TrainingError: If the file holds other weights than the module.
     """
     targets = {**dict(module.named_parameters(remove_duplicate=False)), **_saved_buffers(module)}
-    missing = {id(tensor): name for name, tensor in _saved_tensors(module)}
+    missing = {id(tensor): name for name, tensor in _trained_tensors(module)}
     with safe_open(str(file), "pt") as weights, torch.no_grad():
         for name in weights.keys():  # noqa: SIM118 - safetensors' file is no mapping
             target = targets.get(name)
@@ -147,6 +151,11 @@ def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str
 
 def _saved_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [*module.named_parameters(), *_saved_buffers(module).items()]
+
+
+def _trained_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
+    return [(name, tensor) for name, tensor in _saved_tensors(module) if id(tensor) not in frozen]
 
 
 def _saved_buffers(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from arra_med.imaging.view import augmented_view, from_uint8
 from arra_med.runs import atomic_file, versions, write_json
 from arra_med.tokens.fidelity import TokenizerFidelity, measure_fidelity
 from arra_med.tokens.vq import VQConfig, VQTokenizer
+from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.tokenizer_losses import TokenizerLossConfig, TokenizerObjective
 
 _GRID_COLUMNS = 8
@@ -91,6 +92,8 @@ class _TokenizerRun:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
         self.device = resolve_device(config.device)
+        if self.device == "cpu":
+            keep_freed_memory()
         train, held_out = studies.select(split="train"), studies.select(split="validation")
         self.views, self.image_ids = _all_views(train), train.image_ids
         self.held_out = _all_views(held_out)

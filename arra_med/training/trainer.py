@@ -33,7 +33,7 @@ class TaskTrainer(Trainer):
     """Trains a `TrainingTask`.
 
     It logs every named loss, stops at the first loss that is not finite, marks a checkpoint only once it is complete,
-    and clips language model and projector each by its own norm, so that the projector never scales the model's steps.
+    and clips language model and projectors each by their own norm, so that a projector never scales the model's steps.
     With several processes losses are means over all of them, each evaluates its share of the held-out images, and the
     first one writes; a checkpoint does not depend on how many there were or how they cut the weights.
 
@@ -57,6 +57,7 @@ class TaskTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Returns the loss of one batch and remembers its named parts for the log."""
+        self.model.step = self.state.global_step
         losses = model(**{name: inputs[name] for name in _BATCH_TENSORS if name in inputs})
         if not self._everywhere_finite(losses["loss"]):
             raise TrainingError(
@@ -85,8 +86,8 @@ class TaskTrainer(Trainer):
         optimizer: torch.optim.Optimizer | None = self.optimizer
         if optimizer is None:
             clipped = [list(self.model.language_model.parameters())]
-            if self.model.projector is not None:
-                clipped.append(list(self.model.projector.parameters()))
+            if self.model.alignments:
+                clipped.append(list(self.model.alignments.parameters()))
             groups = [
                 {"params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays], "weight_decay": decay}
                 for parameters in clipped
@@ -138,7 +139,7 @@ class TaskTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes the whole weights, by the first process."""
-        weights = whole_weights(self.model, keep=self.args.should_save)
+        weights = whole_weights(self.model, keep=self.args.should_save, trained_alone=True)
         if self.args.should_save:
             with atomic_file(Path(output_dir or self.args.output_dir) / _WEIGHTS) as partial:
                 save_file(weights, str(partial))

@@ -1,13 +1,11 @@
-import pytest
 import torch
 
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import Example
-from arra_med.errors import CorpusError
 from arra_med.tokens.layout import SequenceLayout, Span
 
 
-def example(text_ids: list[int], codes: list[int], layout: SequenceLayout, features: torch.Tensor | None) -> Example:
+def example(text_ids: list[int], codes: list[int], layout: SequenceLayout, *features: torch.Tensor) -> Example:
     input_ids, span = layout.training_ids(text_ids, codes)
     return Example(
         input_ids=input_ids,
@@ -37,21 +35,21 @@ def test_a_batch_worked_out_by_hand(layout: SequenceLayout) -> None:
     ]
     assert batch["image_start"].tolist() == [3, 5]
     assert batch["keys"] == ["image1#0", "image3#0"]
-    assert batch["teacher_features"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert [features.tolist() for features in batch["teacher_features"]] == [[[1.0, 2.0], [3.0, 4.0]]]
     assert all(batch[name].dtype == torch.int64 for name in ("input_ids", "attention_mask", "labels", "image_start"))
 
 
 def test_a_rep_token_is_no_label(layout: SequenceLayout) -> None:
     vocabulary = layout.vocabulary.model_copy(update={"rep_id": 150})
     with_rep = layout.model_copy(update={"vocabulary": vocabulary})
-    batch = Collator(with_rep)([example([50], [0, 1, 2, 3], with_rep, None)])
+    batch = Collator(with_rep)([example([50], [0, 1, 2, 3], with_rep)])
     assert batch["input_ids"].tolist() == [[0, 50, 2, 150, 200, 201, 202, 203, 3]]
     assert batch["labels"].tolist() == [[-100, -100, -100, -100, 200, 201, 202, 203, 3]]
     assert batch["image_start"].tolist() == [4]
 
 
 def test_labels_start_and_end_where_the_layout_says(layout: SequenceLayout) -> None:
-    row = example([7, 8], [5, 5, 5, 5], layout, None)
+    row = example([7, 8], [5, 5, 5, 5], layout)
     labels = Collator(layout)([row])["labels"][0]
     predicting = layout.predicting_span(Span(*row["image_span"]))
     labelled = (labels != -100).nonzero().flatten().tolist()
@@ -59,9 +57,9 @@ def test_labels_start_and_end_where_the_layout_says(layout: SequenceLayout) -> N
 
 
 def test_a_longer_neighbour_only_adds_padding(layout: SequenceLayout) -> None:
-    row = example([50, 51], [4, 4, 5, 5], layout, None)
+    row = example([50, 51], [4, 4, 5, 5], layout)
     alone = Collator(layout)([row])
-    beside = Collator(layout)([row, example([9] * 30, [0, 0, 0, 0], layout, None)])
+    beside = Collator(layout)([row, example([9] * 30, [0, 0, 0, 0], layout)])
     length = len(row["input_ids"])
     for name, padding in (("input_ids", 1), ("attention_mask", 0), ("labels", -100)):
         assert torch.equal(beside[name][0, :length], alone[name][0])
@@ -70,10 +68,14 @@ def test_a_longer_neighbour_only_adds_padding(layout: SequenceLayout) -> None:
 
 
 def test_without_a_teacher_there_are_no_features(layout: SequenceLayout) -> None:
-    assert "teacher_features" not in Collator(layout)([example([50], [0, 1, 2, 3], layout, None)])
+    assert "teacher_features" not in Collator(layout)([example([50], [0, 1, 2, 3], layout)])
 
 
-def test_a_teacher_for_some_rows_only_is_an_error(layout: SequenceLayout) -> None:
-    rows = [example([50], [0] * 4, layout, torch.zeros(2)), example([50, 51], [0] * 4, layout, None)]
-    with pytest.raises(CorpusError, match=r"image2#0: has no teacher features, other examples of the batch have"):
-        Collator(layout)(rows)
+def test_each_teachers_features_are_stacked_apart(layout: SequenceLayout) -> None:
+    rows = [
+        example([50], [0] * 4, layout, torch.full((2,), float(row)), torch.full((4, 3), row + 0.5)) for row in (1, 2)
+    ]
+    first, second = Collator(layout)(rows)["teacher_features"]
+    assert first.tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    assert second.shape == (2, 4, 3)
+    assert second[:, 0, 0].tolist() == [1.5, 2.5]

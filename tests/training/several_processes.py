@@ -12,18 +12,20 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
 
 from arra_med.config import dump_config, load_config
 from arra_med.errors import ArraMedError
 from arra_med.runs import write_json
 from arra_med.training import run as training_run
 from arra_med.training.alignment import decoder_blocks
-from arra_med.training.run import _enable_gradient_checkpointing, train
+from arra_med.training.blocks import enable_gradient_checkpointing
+from arra_med.training.run import train
 from arra_med.training.settings import TrainConfig
 from arra_med.training.sharding import whole_weights
 from arra_med.training.task import TrainingTask
 from arra_med.training.trainer import TaskTrainer
-from tests.training.test_task import batch, task
+from tests.training.test_task import ALIGNMENT, batch, task
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 600
@@ -116,15 +118,15 @@ def compare_fully_shard(out: Path) -> None:
     """Writes how far losses, gradients and their norm under `fully_shard` are from those of the whole model."""
     found = {}
     for checkpointed in (False, True):
-        whole, cut = task(), task()
+        whole, cut = task(ALIGNMENT), task(ALIGNMENT)
         if checkpointed:
-            _enable_gradient_checkpointing(cut.language_model)
+            enable_gradient_checkpointing(cut.language_model)
             cut.train()
         for block in decoder_blocks(cut.language_model):
             fully_shard(block)
         fully_shard(cut)
         inputs = batch([10, 11, 12], [13], [14, 15], [])
-        mine = {name: tensor.chunk(2)[dist.get_rank()] for name, tensor in inputs.items()}
+        mine = tree_map(lambda tensor: tensor.chunk(2)[dist.get_rank()], inputs)
         wanted, losses = whole(**inputs), cut(**mine)
         wanted["loss"].backward()
         losses["loss"].backward()

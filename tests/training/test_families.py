@@ -15,7 +15,7 @@ from arra_med.generate.sampling import SamplingRules
 from arra_med.models.presets import train_text_tokenizer
 from arra_med.models.vocabulary_extension import add_image_vocabulary
 from arra_med.tokens.layout import SequenceLayout
-from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.alignment import AlignmentConfig, TeacherShape
 from arra_med.training.task import TrainingTask
 
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -52,15 +52,16 @@ def test_every_family_learns_images_and_opens_with_plain_transformers(
     assert vocabulary.first_image_id >= num_old
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
 
-    alignment = AlignmentConfig(teacher_features="unused", layer=1, projector_width=8) if arra else None
-    task = TrainingTask(model, layout, z_loss_weight=1e-5, alignment=alignment, teacher_width=TEACHER_WIDTH).train()
+    alignments = [AlignmentConfig(teacher_features="unused", layer=1, projector_width=8)] if arra else []
+    teachers = [TeacherShape(TEACHER_WIDTH)] if arra else []
+    task = TrainingTask(model, layout, z_loss_weight=1e-5, alignments=alignments, teachers=teachers).train()
     text_ids = layout.text_ids(tokenizer, "Pleural effusion.")
     rows = [layout.training_ids(text_ids, [3, 1, 4, 1, 5, 9]), layout.training_ids([], [2, 6, 5, 3, 5, 8])]
     longest = max(len(ids) for ids, _ in rows)
     batch = {
         "input_ids": torch.tensor([ids + [vocabulary.pad_id] * (longest - len(ids)) for ids, _ in rows]),
         "image_start": torch.tensor([span.start for _, span in rows]),
-        "teacher_features": torch.randn(2, TEACHER_WIDTH),
+        "teacher_features": [torch.randn(2, TEACHER_WIDTH)],
     }
     head = model.get_output_embeddings().weight
     before = head.detach().clone()

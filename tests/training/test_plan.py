@@ -51,7 +51,7 @@ def test_operations_by_hand() -> None:
     assert step_flops(step()) == (3 * (2 * (12_800 + 1_600) + 8_000), 0)
     projector = ProjectorShape(hidden_size=8, width=6, teacher_width=5, num_positions=4)
     assert projector.parameters == 6 * 8 + 6 + 5 * 6 + 5
-    more, repeated = step_flops(step(projector=projector, checkpointing=True))
+    more, repeated = step_flops(step(projectors=(projector,), checkpointing=True))
     assert more == 3 * (36_800 + 2 * 89 * 4)
     assert repeated == 28_800
 
@@ -62,11 +62,11 @@ def test_memory_by_hand() -> None:
     assert (memory.weights, memory.gradients, memory.optimizer) == (8_480, 8_480, 16_960)
     # two norms x (2 x 32 + 4), inputs 2 x 32, q, k, v and output 4 x 32, 4 x 64 in the perceptron, log-sum-exp 8
     assert memory.activations == 2 * 40 * (136 + 64 + 128 + 256 + 8)
-    # last norm 68 and its output 32, positions 8; logits twice 400, input of the head 32, 20 of the rest; rotary 2 x 4 x 4
-    assert memory.head == 40 * 108 + 20 * (800 + 52) + 320
+    # last norm 68 and its output 32, ids 8; gradient of the head's input 32, positions 8; rotary 2 x 4 x 4; head 4 x 800
+    assert memory.head == 40 * 108 + 20 * 40 + 320 + 3_200
     assert (memory.weight_copies, memory.runtime) == (0, 0)
-    backward = memory.activations + memory.head + 12 * 20 * 100
-    assert memory.total == 8_480 + 16_960 + backward
+    forward = memory.activations + memory.head + 8 * 20 * 100
+    assert memory.total == 8_480 + 16_960 + forward
 
 
 def test_two_gpus_hold_half_and_gathered_blocks_and_frozen_weights_have_no_gradient() -> None:
@@ -117,7 +117,7 @@ def test_arra_adds_its_projector_and_rep_one_token() -> None:
     assert arra.tokens_per_sequence == plain.tokens_per_sequence
     rep = make_plan(config(expected=expected, alignment={**block, "target": "rep"}), "cpu")
     assert rep.tokens_per_sequence == plain.tokens_per_sequence + 1
-    with pytest.raises(ConfigError, match=r"width of a feature: run arra-med features first, or give --set expected"):
+    with pytest.raises(ConfigError, match=r"width of a feature: run arra-med features first, or, for one teacher"):
         make_plan(config(alignment=block), "cpu")
 
 
@@ -187,3 +187,29 @@ def test_what_does_not_fit_says_what_would() -> None:
     assert "does not fit" in plan_lines(make_plan(seven, "h100", 1))[-1]
     assert "--gpus 2 or more" in plan_lines(make_plan(seven, "h100", 1))[-1]
     assert plan_lines(make_plan(seven, "h100", 8))[-1].startswith("fits")
+
+
+def test_several_layers_deeper_projectors_and_two_teachers_are_counted(tiny_data: TinyData) -> None:
+    block = {"teacher_features": str(tiny_data.features), "projector_width": 32}
+    both = [{**block, "layer": [1, 2], "projector_depth": 3}, {**block, "feature": "cls+mean"}]
+    width = 64  # of the teacher's features
+    plan = make_plan(config(alignment=both), "cpu")
+    deep = 65 * 32 + 33 * 32 + 33 * width
+    assert plan.projector_parameters == 2 * deep + 65 * 32 + 33 * 2 * width
+
+
+def test_lora_counts_what_peft_trains() -> None:
+    from arra_med.models.presets import PRESETS, random_llama
+    from arra_med.tokens.vocabulary import ImageVocabulary
+    from arra_med.training.lora import LoraSettings, add_lora
+
+    settings = LoraSettings(rank=4)
+    plan = make_plan(config(lora=settings.model_dump()), "cpu")
+    vocabulary = ImageVocabulary(
+        bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=304, codebook_size=100, vocab_size=448
+    )
+    model = random_llama(PRESETS["tiny"], 448, 64, seed=0)
+    add_lora(model, vocabulary, settings)
+    assert plan.trained_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert plan.memory.optimizer == 8 * plan.trained_parameters
+    assert plan.memory.weights == 4 * (plan.model.parameters + plan.trained_parameters)

@@ -15,7 +15,8 @@ from transformers import (
 
 from arra_med.tokens.layout import SequenceLayout
 from arra_med.tokens.vocabulary import ImageVocabulary
-from arra_med.training.alignment import AlignmentConfig
+from arra_med.training.alignment import AlignmentConfig, TeacherShape
+from arra_med.training.blocks import enable_gradient_checkpointing
 from arra_med.training.plan_activations import (
     Precision,
     kept_for_recomputation,
@@ -24,7 +25,6 @@ from arra_med.training.plan_activations import (
     saved_by_projector,
 )
 from arra_med.training.plan_shapes import BlockShape, model_shape
-from arra_med.training.run import _enable_gradient_checkpointing
 from arra_med.training.task import TrainingTask
 
 VOCABULARY = ImageVocabulary(bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=64, vocab_size=96)
@@ -93,7 +93,7 @@ def test_a_step_keeps_what_is_counted(kind: str, precision: Precision) -> None:
 
 def test_checkpointing_keeps_the_inputs_of_the_blocks() -> None:
     model, inputs = language_model("llama").train(), batch()
-    _enable_gradient_checkpointing(model)
+    enable_gradient_checkpointing(model)
     shape, length = model_shape(model), inputs["input_ids"].shape[1]
     kept = kept_bytes(TrainingTask(model, LAYOUT, z_loss_weight=1e-5), inputs, bf16=True)
     inputs_kept = shape.num_blocks * kept_for_recomputation(shape.block, "autocast") * 3 * length
@@ -106,8 +106,8 @@ def test_arra_adds_what_its_projector_keeps(precision: Precision) -> None:
     model, inputs = language_model("llama"), batch()
     plain = kept_bytes(TrainingTask(model, LAYOUT, z_loss_weight=1e-5), inputs, precision == "autocast")
     alignment = AlignmentConfig(teacher_features="unused", layer=1, projector_width=48)
-    task = TrainingTask(model, LAYOUT, z_loss_weight=1e-5, alignment=alignment, teacher_width=40)
-    inputs["teacher_features"] = torch.randn(3, 40)
+    task = TrainingTask(model, LAYOUT, z_loss_weight=1e-5, alignments=[alignment], teachers=[TeacherShape(40)])
+    inputs["teacher_features"] = [torch.randn(3, 40)]
     added = kept_bytes(task, inputs, precision == "autocast") - plain
     assert added == pytest.approx(saved_by_projector(64, 48, 40, precision, 3 * 64), rel=0.05)
 
