@@ -85,13 +85,13 @@ def lora_parameters(language_model: Any, settings: LoraSettings, num_image_rows:
     """
     matrices = _block_matrices(language_model)
     wanted = [m for name, m in matrices.items() if not settings.targets or name.rpartition(".")[2] in settings.targets]
-    additions = sum(settings.rank * sum(matrix.weight.shape) for matrix in wanted)  # type: ignore[arg-type]
+    additions = sum(settings.rank * sum(matrix.weight.shape) for matrix in wanted)
     embedding, head = language_model.get_input_embeddings().weight, language_model.get_output_embeddings().weight
     tables = 0 if not settings.image_rows else 1 if head is embedding else 2
     return additions + tables * num_image_rows * int(embedding.shape[1])
 
 
-def _block_matrices(language_model: Any) -> dict[str, nn.Module]:
+def _block_matrices(language_model: Any) -> dict[str, Any]:
     """The modules of the decoder blocks that multiply by a matrix, by their names in the model."""
     inside = {id(module) for block in decoder_blocks(language_model) for module in block.modules()}
     return {
