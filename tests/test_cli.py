@@ -33,6 +33,7 @@ COMMANDS = [
     "ingest",
     "inspect",
     "key",
+    "plan",
     "report",
     "tokenize",
     "tokenizer import-chameleon",

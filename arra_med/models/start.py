@@ -98,6 +98,10 @@ def build_start(
     if isinstance(config, PretrainedStart) and (found := _chameleon_location(config)) is not None:
         from arra_med.models.chameleon_checkpoint import read_chameleon
 
+        if config.num_layers is not None:
+            raise BundleError(
+                "start.num_layers cuts a text-only model; one that draws images would no longer: leave it out"
+            )
         chameleon = read_chameleon(
             found,
             grid=grid,

@@ -17,7 +17,6 @@ from arra_med.models.bundle import ModelBundle
 from arra_med.models.chameleon_bundle import import_chameleon
 from arra_med.models.chameleon_checkpoint import read_chameleon
 from arra_med.tokens.chameleon_layout import ChameleonLayout
-from arra_med.training import alignment
 from arra_med.training.run import train
 from arra_med.training.task import TrainingTask
 from tests.models import chameleon_reference as reference
@@ -26,7 +25,6 @@ from tests.training.conftest import TinyData
 from tests.training.test_run import logged, settings
 
 BOLD = {"steps": 2, "warmup_steps": 0, "learning_rate": 0.02}
-READS_POSITIONS_FROM_LAYOUT = hasattr(alignment, "at_positions")
 
 
 def run(*words: str) -> int:
@@ -113,7 +111,6 @@ def test_token_noise_leaves_the_ends_of_rows_as_they_are(chameleon: TinyData) ->
     assert [right[place] for place in range(start, stop) if place not in images] == [parts.layout.row_end_id] * 4
 
 
-@pytest.mark.skipif(not READS_POSITIONS_FROM_LAYOUT, reason="the task does not read its positions from the layout yet")
 def test_losses_with_ends_of_rows_equal_those_of_positions_written_out(chameleon: TinyData) -> None:
     parts = read_chameleon(
         str(chameleon.corpus.parent / "model"), grid=(4, 4), codebook_size=24, max_text_tokens=40, image_layout="lumina"
@@ -129,7 +126,6 @@ def test_losses_with_ends_of_rows_equal_those_of_positions_written_out(chameleon
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.skipif(not READS_POSITIONS_FROM_LAYOUT, reason="the task does not read its positions from the layout yet")
 def test_arra_with_ends_of_rows_trains_and_draws(chameleon: TinyData, tmp_path: Path) -> None:
     changes = {"start": start_of(chameleon, "lumina"), "max_text_tokens": 60, **BOLD}
     opened = ModelBundle.load(train(settings(chameleon, weight=1.0, **changes), tmp_path / "run"))
