@@ -83,10 +83,10 @@ def shipped_config(name: str | Path) -> Path:
     if given.is_file():
         return given
     folder = shipped_folder("configs")
-    shipped = folder / given.name
-    if shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(p.name for p in folder.glob("*.yaml")))
+    shipped = {path.name: path for path in sorted(folder.rglob("*.yaml"))}
+    if given.name in shipped:
+        return shipped[given.name]
+    names = ", ".join(str(path.relative_to(folder)) for path in shipped.values())
     raise ConfigError(f"no configuration {name}: give a YAML file, or one of the shipped ones: {names}")
 
 

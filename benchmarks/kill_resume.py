@@ -22,7 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-_STEPS_FOR_EACH_KILL = 8
+import arra_med  # noqa: F401 - before timm, so that a torchvision built for CUDA can be imported beside a CPU-only torch
+
+_STEPS_FOR_EACH_KILL = 30
 _IMAGES, _SIZE_PX = 24, 32
 
 

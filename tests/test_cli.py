@@ -22,6 +22,7 @@ from arra_med.errors import ConfigError, ReportError, TrainingError, UserError
 
 COMMANDS = [
     "app",
+    "bundle import-chameleon",
     "bundle import-llamagen",
     "bundle info",
     "cards",
@@ -32,8 +33,10 @@ COMMANDS = [
     "ingest",
     "inspect",
     "key",
+    "plan",
     "report",
     "tokenize",
+    "tokenizer import-chameleon",
     "tokenizer import-llamagen",
     "tokenizer train",
     "train",

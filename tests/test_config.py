@@ -139,6 +139,7 @@ def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: py
     name = sorted(path.name for path in shipped_folder("configs").glob("*.yaml"))[0]
     assert yaml.safe_load(shipped_config(name).read_text(encoding="utf-8"))
     assert shipped_config(f"configs/{name}").name == name
+    assert shipped_config("mimic_512_arra.yaml").parent == shipped_folder("configs") / "paper"
 
 
 def test_a_file_in_the_working_folder_wins_over_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

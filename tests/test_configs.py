@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from arra_med.config import load_config, shipped_folder
+from arra_med.config import load_config, shipped_config, shipped_folder
 from arra_med.models.presets import PRESETS, random_llama
 from arra_med.tokens.vq import VQTokenizer
 from arra_med.training.alignment import decoder_blocks, resolve_layer
+from arra_med.training.plan import make_plan
 from arra_med.training.settings import TrainConfig
 from arra_med.training.tokenizer_run import TokenizerTrainConfig
 
-CONFIGS = sorted(shipped_folder("configs").glob("*.yaml"))
+CONFIGS = sorted(shipped_folder("configs").rglob("*.yaml"))
+PAPER = [path for path in CONFIGS if path.parent.name == "paper"]
 TOKENIZERS = [path for path in CONFIGS if path.stem.endswith("tokenizer")]
 TRAININGS = [path for path in CONFIGS if path not in TOKENIZERS]
 
@@ -38,3 +40,50 @@ def test_arra_is_the_baseline_plus_one_block() -> None:
     assert baseline.alignment == ()
     assert len(arra.alignment) == 1
     assert arra.model_copy(update={"alignment": (), "name": baseline.name}) == baseline
+
+
+PAPER_BASELINES = {
+    "mimic_512_arra": "mimic_512_finetune",
+    "mimic_512_arra_medsam": "mimic_512_finetune",
+    "mimic_512_arra_clip_l": "mimic_512_finetune",
+    "mimic_512_adapt_arra": "mimic_512_adapt_finetune",
+    "mimic_512_adapt_arra_medsam": "mimic_512_adapt_finetune",
+    "mimic_256_arra": "mimic_256_finetune",
+    "mimic_256_adapt_arra": "mimic_256_adapt_finetune",
+    "deepeyenet_arra": "deepeyenet_finetune",
+    "deepeyenet_adapt_arra": "deepeyenet_adapt_finetune",
+    "imagenet_111m_arra": "imagenet_111m_baseline",
+    "imagenet_343m_arra": "imagenet_343m_baseline",
+}
+
+
+def test_every_arra_row_of_the_paper_has_a_baseline() -> None:
+    paper = {path.stem for path in PAPER}
+    assert set(PAPER_BASELINES) == {name for name in paper if "_arra" in name}
+    assert set(PAPER_BASELINES) | set(PAPER_BASELINES.values()) == paper
+
+
+@pytest.mark.parametrize("name", sorted(PAPER_BASELINES))
+def test_an_arra_row_of_the_paper_is_its_baseline_plus_one_block(name: str) -> None:
+    arra = load_config(shipped_config(f"{name}.yaml"), TrainConfig)
+    baseline = load_config(shipped_config(f"{PAPER_BASELINES[name]}.yaml"), TrainConfig)
+    assert arra.alignment
+    assert not baseline.alignment
+    assert arra.expected is not None
+    assert arra.expected.teacher_width is not None
+    without = {
+        "alignment": baseline.alignment,
+        "name": baseline.name,
+        "expected": arra.expected.model_copy(update={"teacher_width": None}),
+    }
+    assert arra.model_copy(update=without) == baseline
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_a_row_of_the_paper_fits_eight_gpus(path: Path) -> None:
+    plan = make_plan(load_config(path, TrainConfig), "h100", 8)
+    assert plan.gpu_memory_gib is not None
+    assert plan.memory.total < plan.gpu_memory_gib * 2**30
+    wanted = {"imagenet_111m": (117e6, 300), "imagenet_343m": (350e6, 300)}.get(path.stem[:13], (7.01e9, 10))
+    assert plan.model.parameters == pytest.approx(wanted[0], rel=0.005)
+    assert plan.epochs == pytest.approx(wanted[1], rel=1e-3)

@@ -15,6 +15,7 @@ from arra_med.generate.export import read_provenance
 from tests.imaging.conftest import SECRET, dicom_header
 
 NUM_PATIENTS = 30
+KEY = "5a" * 32  # decides who is held out; with a random one sometimes nobody is
 TOKENIZER = [
     "tokenizer={size_px: 32, channels: 1, width: 32, max_width: 32, levels: [4, 4]}",
     "steps=4",
@@ -54,7 +55,13 @@ def write_archive(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_from_dicom_files_to_a_generated_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_dicom_files_to_a_generated_png(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    key.write_text(KEY + "\n")
+    key.chmod(0o600)
+    monkeypatch.setenv("ARRA_MED_KEY_FILE", str(key))
     write_archive(tmp_path / "archive")
     studies, corpus, tokenizer = tmp_path / "studies", tmp_path / "corpus", tmp_path / "tokenizer_run/tokenizer"
     assert arra_med("ingest", tmp_path / "archive", "--out", studies, "--size", 32, "--workers", 1) == 0

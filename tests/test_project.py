@@ -171,5 +171,5 @@ def test_every_imported_package_is_a_declared_dependency() -> None:
 
 
 def test_every_shipped_yaml_is_a_mapping_with_plain_values() -> None:
-    for path in sorted((ROOT / "configs").glob("*.yaml")) + sorted((ROOT / "data_cards").glob("*.yaml")):
+    for path in sorted((ROOT / "configs").rglob("*.yaml")) + sorted((ROOT / "data_cards").glob("*.yaml")):
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path.name

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 import arra_med
+from arra_med.cli import chameleon_commands
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.evaluation_commands import evaluate_app
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
 from arra_med.cli.model_commands import app_command, bundle_app, generate
+from arra_med.cli.plan_commands import plan
 from arra_med.cli.privacy_commands import deidentify, key
 from arra_med.cli.sentences import run_and_explain
 from arra_med.cli.training_commands import tokenizer_app, train
@@ -40,6 +42,7 @@ app.command()(report)
 app.add_typer(tokenizer_app, name="tokenizer")
 app.command()(tokenize)
 app.command()(features)
+app.command()(plan)
 app.command()(train)
 app.command()(generate)
 app.command("app")(app_command)
@@ -47,6 +50,8 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)
+tokenizer_app.command("import-chameleon")(chameleon_commands.import_tokenizer)
+bundle_app.command("import-chameleon")(chameleon_commands.import_bundle)
 app.command()(cards)
 app.command()(deidentify)
 app.command()(key)

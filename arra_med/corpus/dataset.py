@@ -148,7 +148,7 @@ class TrainingDataset(TorchDataset[Example]):
         if self.token_noise:
             first, codebook_size = self.layout.vocabulary.first_image_id, self.layout.vocabulary.codebook_size
             chance = self._random("noise", image, repeat)
-            for position in range(*image_span):
+            for position in (image_span.start + offset for offset in self.layout.image_offsets):
                 if chance.random() < self.token_noise:
                     context_ids[position] = first + chance.randrange(codebook_size)
         key = self.corpus.key(image, draw.k)

@@ -92,7 +92,8 @@ def stream_image_tokens(
             for column in range(width):
                 step = row * width + column
                 if step:
-                    logits = rows.read_tokens(vocabulary.image_ids(codes[:, step - 1]))
+                    marks = layout.row_end_ids if column == 0 else ()
+                    logits = rows.read_tokens(vocabulary.image_ids(codes[:, step - 1]), marks)
                 if rules.is_guided:
                     conditional, unconditional = logits.chunk(2)
                     logits = guided_logits(conditional, unconditional, rules.guidance_scale)
@@ -121,7 +122,7 @@ class _DecodingRows:
         padding = [length - len(row) for row in rows]
         padded = [[layout.vocabulary.pad_id] * pads + row for pads, row in zip(padding, rows, strict=True)]
         self._prompts = torch.tensor(padded, device=model.device)
-        mask = torch.ones(len(rows), length + layout.num_image_tokens, dtype=torch.long)
+        mask = torch.ones(len(rows), length + layout.num_image_positions, dtype=torch.long)
         for row, pads in enumerate(padding):
             mask[row, :pads] = 0
         self._mask = mask.to(model.device)
@@ -136,9 +137,10 @@ class _DecodingRows:
         """Returns the logits (rows, codebook_size) of every image's first token."""
         return self._read(self._prompts)
 
-    def read_tokens(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feeds one token id (B,) per image to its one or two rows; returns the next logits (rows, codebook_size)."""
-        return self._read(ids.repeat(self._copies)[:, None])
+    def read_tokens(self, ids: torch.Tensor, marks: Sequence[int] = ()) -> torch.Tensor:
+        """Feeds one token id (B,) per image, and marks behind it; returns the next logits (rows, codebook_size)."""
+        fed = ids.repeat(self._copies)[:, None]
+        return self._read(torch.cat([fed, fed.new_tensor(marks).expand(len(fed), -1)], dim=1) if marks else fed)
 
     @torch.no_grad()
     def _read(self, ids: torch.Tensor) -> torch.Tensor:
@@ -158,7 +160,7 @@ class _ImageHead:
 
     def __init__(self, model: PreTrainedModel, layout: SequenceLayout) -> None:
         head = _without_adapter(model).get_output_embeddings()
-        rows = slice(layout.vocabulary.first_image_id, layout.vocabulary.end_image_id)
+        rows = layout.vocabulary.image_rows
         self._weight = head.weight[rows]
         bias = getattr(head, "bias", None)
         self._bias = None if bias is None else bias[rows]
@@ -190,10 +192,10 @@ def _check(
         raise GenerationError(f"the prompt of image {', '.join(empty)} is empty: build prompts with layout.prompt_ids")
     num_positions = getattr(model.config, "max_position_embeddings", None)
     longest = max(map(len, prompts))
-    needed = longest + layout.num_image_tokens - 1  # the last token is drawn, never read
+    needed = longest + layout.num_image_positions - 1  # the last token is drawn, never read
     if num_positions is not None and needed > num_positions:
         raise GenerationError(
-            f"a prompt of {longest} tokens and {layout.num_image_tokens} image tokens need {needed} positions, "
+            f"a prompt of {longest} tokens and {layout.num_image_positions} image tokens need {needed} positions, "
             f"the model has {num_positions}: shorten the report"
         )
     end_image_id = layout.vocabulary.end_image_id

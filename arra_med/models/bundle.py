@@ -18,6 +18,7 @@ from arra_med.errors import BundleError, TokenizerError
 from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.records.cards import LicenceClass
 from arra_med.runs import atomic_folder, sha256_file, write_json
+from arra_med.tokens.chameleon_layout import ChameleonLayout
 from arra_med.tokens.layout import SequenceLayout
 from arra_med.tokens.llamagen_layout import LlamaGenLayout
 from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
@@ -52,7 +53,7 @@ class BundleInfo(StrictModel):
     format_version: int = FORMAT_VERSION
     name: str
     variant: str
-    layout: LlamaGenLayout | SequenceLayout
+    layout: LlamaGenLayout | ChameleonLayout | SequenceLayout
     canonical_view: CanonicalView
     licence_class: LicenceClass
     sources: tuple[str, ...]
@@ -108,7 +109,8 @@ class ModelBundle:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        import arra_med.models.llamagen  # noqa: F401 - registers its class
+        import arra_med.models.chameleon
+        import arra_med.models.llamagen  # noqa: F401 - both register their classes
 
         info = read_bundle_info(folder)
         try:

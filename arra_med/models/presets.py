@@ -5,27 +5,43 @@ from typing import Any, Literal
 
 from arra_med.config import StrictModel
 
-PresetName = Literal["tiny", "mini-12m", "mini-25m"]
+PresetName = Literal[
+    "tiny", "mini-12m", "mini-25m", "llamagen-b", "llamagen-l", "llamagen-xl", "llamagen-xxl", "llamagen-3b"
+]
 
 
 class LlamaShape(StrictModel):
-    """Shape of a Llama-style decoder."""
+    """Shape of a Llama-style decoder.
+
+    Attributes:
+        hidden_size: Of the residual stream.
+        num_layers: Decoder blocks.
+        num_heads: Of queries; keys have as many.
+        intermediate_size: Of the gated perceptron.
+        tied: Whether the head is the embedding.
+    """
 
     hidden_size: int
     num_layers: int
     num_heads: int
     intermediate_size: int
+    tied: bool = True
 
 
 PRESETS: Mapping[PresetName, LlamaShape] = {
     "tiny": LlamaShape(hidden_size=64, num_layers=2, num_heads=2, intermediate_size=128),
     "mini-12m": LlamaShape(hidden_size=384, num_layers=6, num_heads=6, intermediate_size=1024),
     "mini-25m": LlamaShape(hidden_size=512, num_layers=8, num_heads=8, intermediate_size=1408),
+    "llamagen-b": LlamaShape(hidden_size=768, num_layers=12, num_heads=12, intermediate_size=2048, tied=False),
+    "llamagen-l": LlamaShape(hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=2816, tied=False),
+    "llamagen-xl": LlamaShape(hidden_size=1280, num_layers=36, num_heads=20, intermediate_size=3584, tied=False),
+    "llamagen-xxl": LlamaShape(hidden_size=1536, num_layers=48, num_heads=24, intermediate_size=4096, tied=False),
+    "llamagen-3b": LlamaShape(hidden_size=3200, num_layers=24, num_heads=32, intermediate_size=8704, tied=False),
 }
 
 
 def random_llama(shape: LlamaShape, vocab_size: int, max_tokens: int, seed: int) -> Any:
-    """Returns a randomly initialised `LlamaForCausalLM` (tied head, float32)."""
+    """Returns a randomly initialised `LlamaForCausalLM` (float32)."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,7 +53,7 @@ def random_llama(shape: LlamaShape, vocab_size: int, max_tokens: int, seed: int)
         num_attention_heads=shape.num_heads,
         num_key_value_heads=shape.num_heads,
         max_position_embeddings=max_tokens,
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
         use_cache=False,
     )
     with torch.random.fork_rng():

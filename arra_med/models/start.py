@@ -14,6 +14,7 @@ from arra_med.models.bundle import ModelBundle
 from arra_med.models.llamagen_start import LlamaGenStart, llamagen_start
 from arra_med.models.presets import PRESETS, PresetName, random_llama, train_text_tokenizer
 from arra_med.models.vocabulary_extension import add_image_vocabulary
+from arra_med.tokens.chameleon_vocabulary import ImageLayout
 from arra_med.tokens.layout import SequenceLayout
 
 
@@ -32,6 +33,8 @@ class PretrainedStart(StrictModel):
     Attributes:
         model: Hub id, local folder, or `package:NAME` for the folder of an installed Python package.
         gguf_file: Name of a GGUF file in it, to be dequantised to float32.
+        image_layout: Of Chameleon's family, which has an image vocabulary of its own and keeps its image head: `plain`
+            (Chameleon, Anole) or `lumina` (Lumina-mGPT); its files do not tell.
         num_layers: Keeps this many decoder blocks from the input on, for a machine that cannot train all of them.
         seed: Of the new rows.
     """
@@ -39,6 +42,7 @@ class PretrainedStart(StrictModel):
     kind: Literal["pretrained"] = "pretrained"
     model: str
     gguf_file: str | None = None
+    image_layout: ImageLayout = "plain"
     num_layers: int | None = Field(default=None, gt=0)
     seed: int = 0
 
@@ -91,6 +95,22 @@ def build_start(
             raise BundleError("a LlamaGen sequence has no <REP> token; set alignment.target: hybnext")
         parts = llamagen_start(config, grid=grid, codebook_size=codebook_size, max_text_tokens=max_text_tokens)
         return Start(parts.model, parts.text_tokenizer, parts.layout)
+    if isinstance(config, PretrainedStart) and (found := _chameleon_location(config)) is not None:
+        from arra_med.models.chameleon_checkpoint import read_chameleon
+
+        if config.num_layers is not None:
+            raise BundleError(
+                "start.num_layers cuts a text-only model; one that draws images would no longer: leave it out"
+            )
+        chameleon = read_chameleon(
+            found,
+            grid=grid,
+            codebook_size=codebook_size,
+            max_text_tokens=max_text_tokens,
+            image_layout=config.image_layout,
+            rep=rep,
+        )
+        return Start(chameleon.model, chameleon.text_tokenizer, chameleon.layout)
     if isinstance(config, RandomStart):
         text_tokenizer = train_text_tokenizer(sentences, config.text_vocab_size)
         num_positions = -(-(max_text_tokens + grid[0] * grid[1] + 4) // 64) * 64
@@ -134,6 +154,20 @@ def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
             "hub cannot be reached: give start.model the folder of a downloaded model"
         ) from None
     return model, tokenizer
+
+
+def _chameleon_location(config: PretrainedStart) -> str | None:
+    """Where a model of Chameleon's family lies; nothing for any other."""
+    from arra_med.models.chameleon_checkpoint import model_type_of
+
+    location = _location(config.model)
+    if config.gguf_file is None and model_type_of(location) == "chameleon":
+        return location
+    if config.image_layout != "plain":
+        raise BundleError(
+            f"start.image_layout is {config.image_layout}, and {config.model} is no model of Chameleon's family: leave it out"
+        )
+    return None
 
 
 def _location(model: str) -> str:

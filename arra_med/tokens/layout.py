@@ -8,6 +8,7 @@ is the position before the first image token and the last is the last image toke
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from pydantic import model_validator
 
 from arra_med.config import StrictModel
@@ -58,7 +59,7 @@ class SequenceLayout(StrictModel):
     @property
     def max_tokens(self) -> int:
         """Tokens of the longest sequence."""
-        return len(self.prompt_ids([0] * self.max_text_tokens)) + self.num_image_tokens + 1
+        return len(self.prompt_ids([0] * self.max_text_tokens)) + self.num_image_positions + 1
 
     def prompt_ids(self, text_ids: Sequence[int]) -> list[int]:
         """Text ids -> `bos text boi [rep]`: all that stands before the first image token."""
@@ -83,6 +84,16 @@ class SequenceLayout(StrictModel):
         """The position id of a sequence's first token."""
         return 0
 
+    @property
+    def row_end_ids(self) -> tuple[int, ...]:
+        """Marks behind each row of image tokens; a decoder writes them itself."""
+        return ()
+
+    @property
+    def num_image_positions(self) -> int:
+        """Tokens from the first image token to the one before `eoi`, marks between rows included."""
+        return self.predicted_offsets[-1]
+
     def text_ids(self, text_tokenizer: Any, text: str) -> list[int]:
         """Encodes a prompt with a Hugging Face tokenizer; a mark that stands in the text is read as plain text."""
         ids: list[int] = text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -96,7 +107,7 @@ class SequenceLayout(StrictModel):
             codes: The image's codes in raster order, `num_image_tokens` of them.
 
         Returns:
-            The ids, and the span of the image tokens in them.
+            The ids, and the span of the image in them; its tokens stand at `image_offsets` from the span's start.
 
         Raises:
             ValueError: If the number of codes is another.
@@ -104,9 +115,9 @@ class SequenceLayout(StrictModel):
         if len(codes) != self.num_image_tokens:
             raise ValueError(f"an image has {self.num_image_tokens} codes, found {len(codes)}")
         prompt = self.prompt_ids(text_ids)
-        first = self.vocabulary.first_image_id
-        span = Span(len(prompt), len(prompt) + len(codes))
-        return [*prompt, *(first + code for code in codes), self.vocabulary.eoi_id], span
+        rows = self.vocabulary.image_ids(torch.tensor(codes).view(self.grid)).tolist()
+        image = [token for row in rows for token in (*row, *self.row_end_ids)]
+        return [*prompt, *image, self.vocabulary.eoi_id], Span(len(prompt), len(prompt) + len(image))
 
     def predicting_span(self, image_span: Span) -> Span:
         """The positions whose hidden state predicts an image token (`<HYBNEXT>`)."""

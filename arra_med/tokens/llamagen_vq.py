@@ -28,6 +28,7 @@ class LlamaGenVQConfig(StrictModel):
     """Shape of a `LlamaGenVQ`; the defaults are the published VQ-16.
 
     Attributes:
+        kind: LlamaGen's; or Chameleon's (`chameleon-vq`), which has attention in the middle alone and a Euclidean codebook.
         size_px: Side of the images; the weights fit any multiple of the downsampling.
         channels: 3 (RGB), or 1: grayscale images are encoded as RGB with equal channels and decoded to their mean.
         stem: Channels of the first convolution.
@@ -38,7 +39,7 @@ class LlamaGenVQConfig(StrictModel):
         codebook_channels: Channels of a code's vector.
     """
 
-    kind: Literal["llamagen-vq"] = "llamagen-vq"
+    kind: Literal["llamagen-vq", "chameleon-vq"] = "llamagen-vq"
     size_px: int = Field(default=256, gt=0)
     channels: Literal[1, 3] = 3
     stem: int = Field(default=128, gt=0)
@@ -69,7 +70,7 @@ class _Codebook(nn.Module):
 
 
 class LlamaGenVQ(nn.Module):
-    """An `ImageTokenizer` with LlamaGen's weights, in float32 so that its codes are the published ones."""
+    """An `ImageTokenizer` with LlamaGen's or Chameleon's weights, in float32 so that its codes are the published ones."""
 
     def __init__(self, config: LlamaGenVQConfig) -> None:
         super().__init__()
@@ -77,8 +78,10 @@ class LlamaGenVQ(nn.Module):
         self.codebook_size, self.downsampling = config.codebook_size, config.downsampling
         self.channels: int = config.channels
         self.size_px = config.size_px
-        self.encoder = Encoder(config.widths, config.blocks, config.latent_channels, config.stem)
-        self.decoder = Decoder(config.widths, config.blocks, config.latent_channels)
+        self._is_spherical = config.kind == "llamagen-vq"
+        shape = (config.widths, config.blocks, config.latent_channels)
+        self.encoder = Encoder(*shape, config.stem, attends=self._is_spherical)
+        self.decoder = Decoder(*shape, attends=self._is_spherical)
         self.quant_conv = nn.Conv2d(config.latent_channels, config.codebook_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.codebook_channels, config.latent_channels, 1)
         self.quantize = _Codebook(config.codebook_size, config.codebook_channels)
@@ -91,8 +94,9 @@ class LlamaGenVQ(nn.Module):
 
     @property
     def codebook(self) -> torch.Tensor:
-        """The codes' vectors (codebook_size, codebook_channels), each of length 1."""
-        return F.normalize(self.quantize.embedding.weight, dim=-1)
+        """The codes' vectors (codebook_size, codebook_channels), LlamaGen's each of length 1."""
+        vectors: torch.Tensor = self.quantize.embedding.weight
+        return F.normalize(vectors, dim=-1) if self._is_spherical else vectors
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -106,7 +110,10 @@ class LlamaGenVQ(nn.Module):
             raise TokenizerError(f"images have shape {tuple(images.shape)}; this tokenizer takes (B, {expected})")
         latent = self.quant_conv(self.encoder(images.expand(-1, 3, -1, -1) * 2 - 1))
         # between vectors of length 1 the nearest one has the largest product; the latent's own length changes nothing
-        return (latent.movedim(1, -1) @ self.codebook.T).argmax(dim=-1)
+        nearness = latent.movedim(1, -1) @ self.codebook.T
+        if not self._is_spherical:  # |z - e|^2 is |e|^2 - 2ze and a number that all codes share
+            nearness = nearness - self.codebook.square().sum(dim=1) / 2
+        return nearness.argmax(dim=-1)
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -140,7 +147,7 @@ class LlamaGenVQ(nn.Module):
         except (OSError, json.JSONDecodeError, ValidationError):
             raise TokenizerError(f"{folder}: config.json is missing or not valid; copy the tokenizer again") from None
         path = folder / "model.safetensors"
-        return _filled(config, path, read_published_weights(path, (), TokenizerError)).to(device)
+        return filled_tokenizer(config, path, read_published_weights(path, (), TokenizerError)).to(device)
 
 
 def read_llamagen_vq(path: Path, size_px: int = 256, channels: Literal[1, 3] = 3) -> LlamaGenVQ:
@@ -176,11 +183,15 @@ def read_llamagen_vq(path: Path, size_px: int = 256, channels: Literal[1, 3] = 3
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise TokenizerError(f"{path}: cannot be used so: {problem}") from None
-    return _filled(config, path, tensors)
+    return filled_tokenizer(config, path, tensors)
 
 
-def _filled(config: LlamaGenVQConfig, path: Path, tensors: dict[str, torch.Tensor]) -> LlamaGenVQ:
-    """A tokenizer with exactly these tensors, in eval mode and without gradients."""
+def filled_tokenizer(config: LlamaGenVQConfig, path: Path, tensors: dict[str, torch.Tensor]) -> LlamaGenVQ:
+    """A tokenizer with exactly these tensors, in eval mode and without gradients.
+
+    Raises:
+        TokenizerError: If a tensor is missing, left over or of another shape.
+    """
     with torch.device("meta"):
         tokenizer = LlamaGenVQ(config)
     shapes = {name: tuple(value.shape) for name, value in tokenizer.state_dict().items()}

@@ -1,4 +1,4 @@
-"""The convolutional encoder and decoder of LlamaGen's image tokenizer, submodules named as in its published weights.
+"""The convolutional encoder and decoder of LlamaGen's and Chameleon's image tokenizers, named as in LlamaGen's weights.
 
 The design is VQGAN's (arXiv 2012.09841, section 3.1 and appendix): levels of residual blocks, self-attention at the
 lowest resolution only, half the side from level to level.
@@ -105,15 +105,18 @@ class Encoder(nn.Module):
         num_blocks: Residual blocks of a level.
         latent_channels: Channels that leave it.
         stem: Channels of the first convolution.
+        attends: Whether the lowest level has self-attention; the middle has it always.
     """
 
-    def __init__(self, widths: Sequence[int], num_blocks: int, latent_channels: int, stem: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], num_blocks: int, latent_channels: int, stem: int, *, attends: bool = True
+    ) -> None:
         super().__init__()
         self.conv_in = _conv(3, stem)
         self.conv_blocks = nn.ModuleList()
         for index, (before, width) in enumerate(zip((stem, *widths), widths, strict=False)):
             last = index + 1 == len(widths)
-            level = _Level(before, width, num_blocks, attends=last)
+            level = _Level(before, width, num_blocks, attends=attends and last)
             if not last:
                 level.downsample = _Halve(width)
             self.conv_blocks.append(level)
@@ -136,16 +139,17 @@ class Decoder(nn.Module):
         widths: As the encoder's; the decoder goes through them from the last to the first.
         num_blocks: As the encoder's; the decoder has one more on each level.
         latent_channels: Channels that enter.
+        attends: As the encoder's.
     """
 
-    def __init__(self, widths: Sequence[int], num_blocks: int, latent_channels: int) -> None:
+    def __init__(self, widths: Sequence[int], num_blocks: int, latent_channels: int, *, attends: bool = True) -> None:
         super().__init__()
         self.conv_in = _conv(latent_channels, widths[-1])
         self.mid = _middle(widths[-1])
         self.conv_blocks = nn.ModuleList()
         upwards = list(reversed(widths))
         for index, (before, width) in enumerate(zip((widths[-1], *upwards), upwards, strict=False)):
-            level = _Level(before, width, num_blocks + 1, attends=index == 0)
+            level = _Level(before, width, num_blocks + 1, attends=attends and index == 0)
             if index + 1 < len(widths):
                 level.upsample = _Double(width)
             self.conv_blocks.append(level)

@@ -66,10 +66,12 @@ def load_image_tokenizer(folder: Path, device: str = "cpu") -> ImageTokenizer:
     except json.JSONDecodeError:
         raise TokenizerError(f"{path}: is not valid JSON; copy the tokenizer again or train it anew") from None
     kind = values.get("kind") if isinstance(values, dict) else None
-    if kind == "llamagen-vq":
+    if kind in ("llamagen-vq", "chameleon-vq"):
         from arra_med.tokens.llamagen_vq import LlamaGenVQ
 
         return LlamaGenVQ.from_pretrained(Path(folder), device)
     if kind != "fsq":
-        raise TokenizerError(f"{path}: tokenizer kind {kind!r} is unknown; this version opens 'fsq' and 'llamagen-vq'")
+        raise TokenizerError(
+            f"{path}: tokenizer kind {kind!r} is unknown; this version opens 'fsq', 'llamagen-vq' and 'chameleon-vq'"
+        )
     return VQTokenizer.from_pretrained(Path(folder), device)

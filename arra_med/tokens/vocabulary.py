@@ -47,6 +47,11 @@ class ImageVocabulary(StrictModel):
         """One past the id of the last code."""
         return self.first_image_id + self.codebook_size
 
+    @property
+    def image_rows(self) -> slice | list[int]:
+        """Rows of the embedding and of the head that belong to the codes, in the codes' order."""
+        return slice(self.first_image_id, self.end_image_id)
+
     def image_ids(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes in [0, codebook_size) -> token ids, same shape."""
         return codes + self.first_image_id

@@ -75,7 +75,23 @@ def add_lora(language_model: Any, vocabulary: ImageVocabulary, settings: LoraSet
         return get_peft_model(language_model, config)
 
 
-def _block_matrices(language_model: Any) -> dict[str, nn.Module]:
+def lora_parameters(language_model: Any, settings: LoraSettings, num_image_rows: int) -> int:
+    """Returns how many parameters `add_lora` would train; the meta device is enough.
+
+    Args:
+        language_model: A causal LM.
+        settings: What is trained.
+        num_image_rows: Rows of the image vocabulary, the marks around an image included.
+    """
+    matrices = _block_matrices(language_model)
+    wanted = [m for name, m in matrices.items() if not settings.targets or name.rpartition(".")[2] in settings.targets]
+    additions = sum(settings.rank * sum(matrix.weight.shape) for matrix in wanted)
+    embedding, head = language_model.get_input_embeddings().weight, language_model.get_output_embeddings().weight
+    tables = 0 if not settings.image_rows else 1 if head is embedding else 2
+    return additions + tables * num_image_rows * int(embedding.shape[1])
+
+
+def _block_matrices(language_model: Any) -> dict[str, Any]:
     """The modules of the decoder blocks that multiply by a matrix, by their names in the model."""
     inside = {id(module) for block in decoder_blocks(language_model) for module in block.modules()}
     return {

@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 AlignmentKind = Literal["cosine", "mse"]
 
-_LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
+LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
 
 
 class TokenLosses(NamedTuple):
@@ -36,7 +37,7 @@ def token_losses(
     z_weight: float,
     *,
     head_bias: torch.Tensor | None = None,
-    logits_at_once: int = _LOGITS_AT_ONCE,
+    logits_at_once: int = LOGITS_AT_ONCE,
 ) -> TokenLosses:
     """Cross-entropy and z-loss of the next token, without ever holding all logits.
 
@@ -98,15 +99,20 @@ class _TokenLosses(torch.autograd.Function):
                 slope.scatter_add_(1, target, torch.full_like(target, -1, dtype=slope.dtype))
                 gradients.add(rows, slope.div_(len(targets)), matrix)
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
+        ctx.used = False
         ctx.dtypes = hidden_states.dtype, weight.dtype, None if bias is None else bias.dtype
         image_token_loss, z_loss = sums / len(targets)
         ctx.mark_non_differentiable(image_token_loss, z_loss)
         return image_token_loss + z_weight * z_loss, image_token_loss, z_loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, total: torch.Tensor, *_: Any) -> Any:
+        if ctx.used:
+            raise RuntimeError("token losses give their gradients away: go backward through them once")
+        ctx.used = True
         found = [
-            None if gradient is None else (gradient * total.to(gradient.dtype)).to(dtype)
+            None if gradient is None else gradient.mul_(total.to(gradient.dtype)).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return (*found, None, None, None, None)

@@ -72,6 +72,8 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         )
     image_tokenizer = load_image_tokenizer(config.image_tokenizer)
     teachers = [TeacherFeature(read_features(block.teacher_features), block.feature) for block in config.alignment]
+    if config.expected is not None:
+        config.expected.require(corpus.info, teachers[0].width if len(teachers) == 1 else None)
     start = build_start(
         config.start,
         grid=corpus.grid,

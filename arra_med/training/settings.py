@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from arra_med.config import Device, StrictModel
+from arra_med.corpus.expectation import CorpusExpectation
 from arra_med.models.start import RandomStart, StartConfig
 from arra_med.training.alignment import AlignmentConfig
 from arra_med.training.lora import LoraSettings
@@ -26,6 +27,7 @@ class TrainConfig(StrictModel):
         name: Of the bundle.
         corpus: Folder of the corpus.
         image_tokenizer: Folder of the image tokenizer that made it.
+        expected: What corpus and teacher must be of, so that another size is an error; `null` takes any.
         start: What to start from.
         alignment: ARRA's block, or a list of them, one for each teacher; absent for direct fine-tuning.
         max_text_tokens: Longest prompt.
@@ -62,6 +64,7 @@ class TrainConfig(StrictModel):
     name: str
     corpus: Path
     image_tokenizer: Path
+    expected: CorpusExpectation | None = None
     start: StartConfig = RandomStart()
     alignment: Annotated[tuple[AlignmentConfig, ...], BeforeValidator(_listed)] = ()
     max_text_tokens: int = Field(default=64, gt=0)
