@@ -15,9 +15,9 @@ from arra_med.corpus.features import TeacherFeature, read_features
 from arra_med.corpus.stream import SequenceStream
 from arra_med.corpus.tokenize import Corpus, folder_sha256
 from arra_med.errors import ConfigError, CorpusError
-from arra_med.models.bundle import BundleInfo, ModelBundle
+from arra_med.models.bundle import IMAGE_TOKENIZER_FOLDER, BundleInfo, ModelBundle, read_bundle_info
 from arra_med.models.card import model_card
-from arra_med.models.start import Start, build_start
+from arra_med.models.start import BundleStart, Start, build_start
 from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import load_image_tokenizer
@@ -70,6 +70,8 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         raise CorpusError(
             f"{config.image_tokenizer}: is not the tokenizer that made {config.corpus}; tokenize the studies with it"
         )
+    if isinstance(config.start, BundleStart):
+        _check_bundle(config.start.path, config.corpus, corpus)
     image_tokenizer = load_image_tokenizer(config.image_tokenizer)
     teachers = [TeacherFeature(read_features(block.teacher_features), block.feature) for block in config.alignment]
     if config.expected is not None:
@@ -119,6 +121,21 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
             )
         meeting.wait()
     return out / "bundle"
+
+
+def _check_bundle(bundle: Path, folder: Path, corpus: Corpus) -> None:
+    """Checks that a corpus holds the tokens and the size of views that a bundle was trained on."""
+    own, size_px = bundle / IMAGE_TOKENIZER_FOLDER, read_bundle_info(bundle).canonical_view.size_px
+    if size_px != corpus.info.spec.size_px:
+        raise CorpusError(
+            f"{folder}: its views have {corpus.info.spec.size_px} px a side, {bundle} draws {size_px}: ingest the studies "
+            f"with --size {size_px}"
+        )
+    if folder_sha256(own) != corpus.info.tokenizer_sha256:
+        raise CorpusError(
+            f"{folder}: was not made with the image tokenizer of {bundle}, whose tokens would mean something else: "
+            f"tokenize the studies with {own}"
+        )
 
 
 def _trainer(

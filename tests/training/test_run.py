@@ -1,6 +1,7 @@
 """Whole trainings at toy size: what must be equal is equal to the last bit."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,27 @@ def test_starting_from_a_bundle_keeps_its_image_head(tiny_data: TinyData, baseli
     train(settings(tiny_data, start=start, steps=1, learning_rate=1e-9, warmup_steps=0), tmp_path)
     before, after = (ModelBundle.load(run / "bundle").model.lm_head.weight for run in (baseline, tmp_path))
     assert torch.allclose(before, after, atol=1e-6)
+
+
+def test_a_corpus_of_other_tokens_or_views_than_the_bundles_is_refused(
+    tiny_data: TinyData, baseline: Path, tmp_path: Path
+) -> None:
+    start = {"kind": "bundle", "path": shutil.copytree(baseline / "bundle", tmp_path / "bundle")}
+    weights = tmp_path / "bundle/image_tokenizer/model.safetensors"
+    description = tmp_path / "bundle/bundle.json"
+    kept = weights.read_bytes(), description.read_text()
+    weights.write_bytes(kept[0][:-1] + b"\x00")
+    with pytest.raises(CorpusError, match="was not made with the image tokenizer of .*: tokenize the studies with"):
+        train(settings(tiny_data, start=start), tmp_path / "out")
+    weights.write_bytes(kept[0])
+    told = json.loads(kept[1])
+    told["canonical_view"]["size_px"] += 32
+    description.write_text(json.dumps(told))
+    with pytest.raises(
+        CorpusError, match=r"its views have 32 px a side, .* draws 64: ingest the studies with --size 64"
+    ):
+        train(settings(tiny_data, start=start), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_presets_have_whole_heads() -> None:
