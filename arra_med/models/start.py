@@ -13,6 +13,7 @@ from arra_med.errors import BundleError
 from arra_med.models.bundle import ModelBundle
 from arra_med.models.llamagen_start import LlamaGenStart, llamagen_start
 from arra_med.models.presets import PRESETS, PresetName, random_llama, train_text_tokenizer
+from arra_med.models.text_pruning import prune_text_vocabulary
 from arra_med.models.vocabulary_extension import add_image_vocabulary
 from arra_med.tokens.chameleon_vocabulary import ImageLayout
 from arra_med.tokens.layout import SequenceLayout
@@ -36,6 +37,8 @@ class PretrainedStart(StrictModel):
         image_layout: Of Chameleon's family, which has an image vocabulary of its own and keeps its image head: `plain`
             (Chameleon, Anole) or `lumina` (Lumina-mGPT); its files do not tell.
         num_layers: Keeps this many decoder blocks from the input on, for a machine that cannot train all of them.
+        text_vocab_size: Keeps this many rows of the text vocabulary, those that the training texts need first
+            (`prune_text_vocabulary`); `null` keeps all.
         seed: Of the new rows.
     """
 
@@ -44,6 +47,7 @@ class PretrainedStart(StrictModel):
     gguf_file: str | None = None
     image_layout: ImageLayout = "plain"
     num_layers: int | None = Field(default=None, gt=0)
+    text_vocab_size: int | None = Field(default=None, gt=0)
     seed: int = 0
 
 
@@ -82,7 +86,7 @@ def build_start(
         grid: Rows and columns of image tokens.
         codebook_size: Codes of the image tokenizer.
         max_text_tokens: Longest prompt.
-        sentences: Text for the compact BPE of a random start.
+        sentences: The training texts, for the compact BPE of a random start and for a text vocabulary that is cut.
         rep: Whether the sequence holds the `<REP>` token.
 
     Raises:
@@ -98,10 +102,11 @@ def build_start(
     if isinstance(config, PretrainedStart) and (found := _chameleon_location(config)) is not None:
         from arra_med.models.chameleon_checkpoint import read_chameleon
 
-        if config.num_layers is not None:
-            raise BundleError(
-                "start.num_layers cuts a text-only model; one that draws images would no longer: leave it out"
-            )
+        for name in ("num_layers", "text_vocab_size"):
+            if getattr(config, name) is not None:
+                raise BundleError(
+                    f"start.{name} cuts a text-only model; one that draws images would no longer: leave it out"
+                )
         chameleon = read_chameleon(
             found,
             grid=grid,
@@ -118,6 +123,8 @@ def build_start(
         spread = 1.0
     else:
         model, text_tokenizer = _pretrained(config)
+        if config.text_vocab_size is not None:
+            text_tokenizer = prune_text_vocabulary(model, text_tokenizer, config.text_vocab_size, sentences)
         spread = 0.1
     vocabulary = add_image_vocabulary(model, text_tokenizer, codebook_size, rep=rep, spread=spread, seed=config.seed)
     layout = SequenceLayout(vocabulary=vocabulary, grid=grid, max_text_tokens=max_text_tokens)

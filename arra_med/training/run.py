@@ -20,10 +20,12 @@ from arra_med.models.card import model_card
 from arra_med.models.start import BundleStart, Start, build_start
 from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
-from arra_med.tokens.protocol import load_image_tokenizer
+from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
 from arra_med.training.alignment import TeacherShape, decoder_blocks
 from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
+from arra_med.training.consistency import Consistency, code_embeddings
+from arra_med.training.contrast import Contrast
 from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
     Meeting,
@@ -90,7 +92,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         dump_config(config, out / "config.yaml")
     with explained_loss_of_a_process(out / "checkpoints", config.process_timeout_s):
         meeting.wait(patient=True)  # some load slower than others
-        trainer = _trainer(config, arguments, meeting, corpus, start, teachers)
+        trainer = _trainer(config, arguments, meeting, corpus, start, teachers, image_tokenizer)
         if config.samples is not None and is_first_process():
             trainer.add_callback(
                 SampleGrid(config.samples, start, image_tokenizer, corpus.info.spec.modality, out / "samples")
@@ -145,6 +147,7 @@ def _trainer(
     corpus: Corpus,
     start: Start,
     teachers: Sequence[TeacherFeature],
+    image_tokenizer: ImageTokenizer,
 ) -> TaskTrainer:
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(start.model)
@@ -152,12 +155,21 @@ def _trainer(
         compile_blocks(start.model)
     if config.sharding == "fsdp2":
         set_units_and_precision(arguments, type(decoder_blocks(start.model)[0]))
+    consistency = None
+    if config.consistency is not None:
+        hidden_size = start.model.get_input_embeddings().weight.shape[1]
+        num_layers = len(decoder_blocks(start.model))
+        consistency = Consistency(
+            config.consistency, start.layout, hidden_size, num_layers, code_embeddings(image_tokenizer)
+        )
     task = TrainingTask(
         start.model,
         start.layout,
         z_loss_weight=config.z_loss_weight,
         alignments=config.alignment,
         teachers=[TeacherShape(teacher.width, teacher.grid) for teacher in teachers],
+        consistency=consistency,
+        contrast=Contrast(config.contrast, start.layout, start.model) if config.contrast else None,
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
     training = TrainingDataset(

@@ -15,6 +15,8 @@ from arra_med.training.alignment import (
     at_positions,
     decoder_blocks,
 )
+from arra_med.training.consistency import Consistency
+from arra_med.training.contrast import Contrast
 from arra_med.training.losses import TokenLosses, token_losses
 
 
@@ -27,6 +29,8 @@ class TrainingTask(nn.Module):
         z_loss_weight: Weight of the z-loss, the same with and without alignment.
         alignments: ARRA's settings, one for each teacher.
         teachers: Shapes of their features, in the same order.
+        consistency: reAR's regulariser.
+        contrast: What is descended in place of the token loss.
 
     Attributes:
         step: The optimiser step, counted from 0, which a schedule of lambda needs; the trainer sets it.
@@ -43,6 +47,8 @@ class TrainingTask(nn.Module):
         z_loss_weight: float,
         alignments: Sequence[AlignmentConfig] = (),
         teachers: Sequence[TeacherShape] = (),
+        consistency: Consistency | None = None,
+        contrast: Contrast | None = None,
     ) -> None:
         super().__init__()
         self.language_model = language_model
@@ -51,7 +57,8 @@ class TrainingTask(nn.Module):
         self.step = 0
         self.alignments: Any = nn.ModuleList()
         self._tap: HiddenStateTap | None = None
-        if alignments:
+        self.consistency, self.contrast = consistency, contrast
+        if alignments or consistency is not None:
             blocks = decoder_blocks(language_model)
             hidden_size = language_model.get_input_embeddings().weight.shape[1]
             made = [
@@ -59,7 +66,8 @@ class TrainingTask(nn.Module):
                 for config, teacher in zip(alignments, teachers, strict=True)
             ]
             self.alignments.extend(made)
-            self._tap = HiddenStateTap(blocks, [layer for alignment in made for layer in alignment.layers])
+            layers = [layer for alignment in made for layer in alignment.layers]
+            self._tap = HiddenStateTap(blocks, layers + (consistency.layers if consistency is not None else []))
 
     def forward(
         self,
@@ -90,10 +98,15 @@ class TrainingTask(nn.Module):
                 hidden_states = self._hidden_states(seen)
         loss, *parts = self._token_losses(hidden_states, input_ids, image_start)
         losses = dict(zip(TokenLosses._fields[1:], parts, strict=True))
-        if self._tap is not None:
+        taken = self._tap.take() if self._tap is not None else {}
+        if self.contrast is not None:
+            loss = losses["contrast_loss"] = self.contrast(self.language_model, input_ids, image_start)
+        if self.consistency is not None:
+            losses["consistency_loss"] = self.consistency(taken, image_start, input_ids)
+            loss = loss + self.consistency.config.weight * losses["consistency_loss"]
+        if self.alignments:
             if teacher_features is None:
                 raise ValueError("a batch without teacher features cannot be aligned")
-            taken = self._tap.take()
             for number, (alignment, features) in enumerate(
                 zip(self.alignments, teacher_features, strict=True), start=1
             ):

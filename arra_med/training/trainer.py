@@ -88,6 +88,8 @@ class TaskTrainer(Trainer):
             clipped = [list(self.model.language_model.parameters())]
             if self.model.alignments:
                 clipped.append(list(self.model.alignments.parameters()))
+            if self.model.consistency is not None:
+                clipped.append(list(self.model.consistency.parameters()))
             groups = [
                 {"params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays], "weight_decay": decay}
                 for parameters in clipped
