@@ -65,6 +65,10 @@ class GenerationError(UserError):
     """A generation request cannot be met."""
 
 
+class EvaluationError(UserError):
+    """A measurement cannot be taken of what was given."""
+
+
 class ImageError(UserError):
     """An image file cannot become a canonical view.
 

@@ -1,0 +1,245 @@
+"""Intervals whose unit of replication is the training seed, the smallest effect they could have found, and AUROC.
+
+Two trainings that differ in one setting differ by luck as well; only more seeds tell the two apart. Images do not: a
+thousand images of one training say how that one model draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from arra_med.errors import EvaluationError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval.
+
+    Attributes:
+        estimate: The value.
+        low: Lower bound.
+        high: Upper bound.
+        confidence: Share of such intervals that hold the true value, such as 0.95.
+        num_units: How many independent units (seeds, patients, groups) stand behind it.
+        method: How it was made, in words for a table's footnote.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    num_units: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """By how much a distance fell, as a share of the baseline's: `1 - exp(mean log-ratio)`.
+
+    Attributes:
+        reduction: 0.25 means a quarter less; negative means more.
+        low: Lower bound; above 0 the distance fell.
+        high: Upper bound.
+        confidence: Of the interval.
+        num_seeds: Pairs.
+        log_ratios: log(treated / baseline) of each seed, in order.
+    """
+
+    reduction: float
+    low: float
+    high: float
+    confidence: float
+    num_seeds: int
+    log_ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DetectableEffect:
+    """The smallest reduction that a study of this size would have found.
+
+    Attributes:
+        reduction: As a share of the baseline's distance.
+        log_ratio: The same as a positive log-ratio, -log(1 - reduction).
+        seed_spread: Standard deviation of the log distance between baseline seeds.
+        num_baseline_seeds: Seeds that the spread comes from.
+        num_seeds: Pairs that the study has.
+        power: Probability of finding it.
+        alpha: Two-sided level of the test.
+    """
+
+    reduction: float
+    log_ratio: float
+    seed_spread: float
+    num_baseline_seeds: int
+    num_seeds: int
+    power: float
+    alpha: float
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Returns Student's interval of the mean of values that are independent, one for each seed.
+
+    Raises:
+        EvaluationError: If there are fewer than 2 values or one is not finite.
+    """
+    numbers = _finite(values, "values")
+    mean, half = float(numbers.mean()), _t_half_width(numbers, confidence)
+    return Interval(mean, mean - half, mean + half, confidence, len(numbers), "t over seeds")
+
+
+def reduction_interval(baseline: Sequence[float], treated: Sequence[float], confidence: float = 0.95) -> Reduction:
+    """Returns the paired reduction of a positive distance: a t interval on log(treated / baseline) over seeds.
+
+    Args:
+        baseline: The distance of each seed's baseline.
+        treated: The distance of the other arm, of the same seeds in the same order.
+        confidence: Of the interval.
+
+    Raises:
+        EvaluationError: If the numbers of seeds differ, there are fewer than 2, or a distance is not positive (an
+            unbiased KID can be negative: take a `t_interval` of its differences).
+    """
+    first, second = _finite(baseline, "baseline"), _finite(treated, "treated")
+    if len(first) != len(second):
+        raise EvaluationError(
+            f"{len(first)} baseline and {len(second)} treated seeds do not pair: give the same seeds in the same order"
+        )
+    if min(first.min(), second.min()) <= 0:
+        raise EvaluationError(
+            "a distance is zero or negative and has no log-ratio: use differences for unbiased estimates such as KID"
+        )
+    log_ratios = np.log(second / first)
+    mean, half = log_ratios.mean(), _t_half_width(log_ratios, confidence)
+    return Reduction(
+        reduction=float(-np.expm1(mean)),
+        low=float(-np.expm1(mean + half)),
+        high=float(-np.expm1(mean - half)),
+        confidence=confidence,
+        num_seeds=len(log_ratios),
+        log_ratios=tuple(log_ratios.tolist()),
+    )
+
+
+def smallest_detectable_reduction(
+    baseline: Sequence[float],
+    num_seeds: int,
+    *,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    correlation: float = 0.0,
+) -> DetectableEffect:
+    """Returns the reduction that a paired t test over `num_seeds` seeds finds with the given power.
+
+    Made from baseline seeds alone, before the other arm is looked at. The treated arm is taken to spread over seeds as
+    much as the baseline.
+
+    Args:
+        baseline: The distance of each baseline seed.
+        num_seeds: Pairs in the study.
+        power: Probability of finding the effect.
+        alpha: Two-sided level.
+        correlation: Between the arms' log distances of one seed; 0, the cautious value, is what pairing gains nothing.
+
+    Raises:
+        EvaluationError: If there are fewer than 2 seeds, a distance is not positive, or a probability is not in (0, 1).
+    """
+    values = _finite(baseline, "baseline")
+    if values.min() <= 0:
+        raise EvaluationError("a baseline distance is zero or negative and has no logarithm: use a positive distance")
+    if num_seeds < 2:
+        raise EvaluationError(f"a study of {num_seeds} seeds has no interval: plan at least 2, better 5")
+    if not (0 < alpha < power < 1 and 0 <= correlation < 1):
+        raise EvaluationError(
+            f"power {power:g}, alpha {alpha:g}, correlation {correlation:g}: alpha < power in (0, 1), correlation in [0, 1)"
+        )
+    spread = float(np.log(values).std(ddof=1))
+    freedom = num_seeds - 1
+    critical = stats.t.ppf(1 - alpha / 2, freedom)
+
+    def excess_power(noncentrality: float) -> float:
+        tails = stats.nct.sf(critical, freedom, noncentrality) + stats.nct.cdf(-critical, freedom, noncentrality)
+        return float(tails) - power
+
+    upper = 1.0
+    while excess_power(upper) < 0:
+        upper *= 2
+    noncentrality = optimize.brentq(excess_power, 0.0, upper)
+    log_ratio = float(noncentrality * spread * np.sqrt(2 * (1 - correlation) / num_seeds))
+    return DetectableEffect(
+        reduction=float(-np.expm1(-log_ratio)),
+        log_ratio=log_ratio,
+        seed_spread=spread,
+        num_baseline_seeds=len(values),
+        num_seeds=num_seeds,
+        power=power,
+        alpha=alpha,
+    )
+
+
+def auroc_interval(
+    scores: np.ndarray, positive: np.ndarray, *, patients: Sequence[str] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Returns the area under the ROC curve with DeLong's interval, on the logit scale so that it stays within [0, 1].
+
+    Args:
+        scores: (n,), higher for positive images.
+        positive: (n,) bool.
+        patients: (n,) whose image each is; images of one patient are then one unit of the variance.
+        confidence: Of the interval.
+
+    Returns:
+        The interval. An area of exactly 0 or 1 has no estimate of variance; its inner bound is then that of as many
+        right calls as there are images (or patients) in the smaller class, `(alpha / 2)^(1 / n)`.
+
+    Raises:
+        EvaluationError: If there are fewer than 2 positive or negative images, shapes differ, or a score is not finite.
+
+    Source: DeLong et al. 1988; Obuchowski 1997 for several images of a patient.
+    """
+    scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    units = np.arange(len(scores)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    if not (scores.ndim == 1 and scores.shape == positive.shape == units.shape):
+        raise EvaluationError(
+            f"scores, labels and patients have shapes {scores.shape}, {positive.shape} and {units.shape}: one of each "
+            "for every image is required"
+        )
+    if not np.isfinite(scores).all():
+        raise EvaluationError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
+    num_positive = int(positive.sum())
+    num_negative = len(scores) - num_positive
+    if min(num_positive, num_negative) < 2:
+        raise EvaluationError(
+            f"an AUROC needs 2 positive and 2 negative images, found {num_positive} and {num_negative}: not estimable"
+        )
+    ranks = stats.rankdata(scores)
+    beaten = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative
+    lost_to = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / num_positive
+    area = float(beaten.mean())
+    influence = np.empty(len(scores))  # of each image on the area
+    influence[positive] = (beaten - area) / num_positive * np.sqrt(num_positive / (num_positive - 1))
+    influence[~positive] = (lost_to - area) / num_negative * np.sqrt(num_negative / (num_negative - 1))
+    error = float(np.sqrt((np.bincount(units, influence) ** 2).sum()))
+    num_units = len(np.unique(units))
+    if error == 0:
+        fewest = min(len(np.unique(units[positive])), len(np.unique(units[~positive])))
+        inner = ((1 - confidence) / 2) ** (1 / fewest)
+        low, high = (inner, 1.0) if area > 0.5 else (0.0, 1 - inner)
+        return Interval(area, low, high, confidence, num_units, "exact separation")
+    logit, half = np.log(area / (1 - area)), stats.norm.ppf((1 + confidence) / 2) * error / (area * (1 - area))
+    low, high = (float(1 / (1 + np.exp(-bound))) for bound in (logit - half, logit + half))
+    return Interval(area, low, high, confidence, num_units, "DeLong on the logit scale")
+
+
+def _finite(values: Sequence[float], what: str) -> np.ndarray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or len(numbers) < 2:
+        raise EvaluationError(f"the {what} come from {len(numbers)} seeds; an interval needs at least 2, better 5")
+    if not np.isfinite(numbers).all():
+        raise EvaluationError(f"{int((~np.isfinite(numbers)).sum())} of {len(numbers)} {what} are NaN or infinite")
+    return numbers
+
+
+def _t_half_width(values: np.ndarray, confidence: float) -> float:
+    return float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
