@@ -70,7 +70,7 @@ def registered_encoder(encoder: FrozenEncoder, feature: Feature = "mean") -> Ite
     settings = hashlib.sha256(f"{encoder.fingerprint} {asdict(encoder.preprocessing)} {feature}".encode()).hexdigest()
     name = f"arra-med-{settings[:16]}"
 
-    class RegisteredEncoder(FeatureExtractorBase):  # type: ignore[misc]
+    class RegisteredEncoder(FeatureExtractorBase):
         """The encoder as torch-fidelity wants it: uint8 (B, C, H, W) in, a tuple of (B, D) float32 out."""
 
         def __init__(self, name: str, features_list: Sequence[str], **settings: Any) -> None:
