@@ -1,1 +1,1 @@
-"""Evidence: fidelity of pictures, and whether the prompt matters."""
+"""Evidence: fidelity and diversity of pictures with floors and intervals, and whether the prompt matters."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from arra_med.errors import EvaluationError
 
@@ -242,4 +242,4 @@ def _finite(values: Sequence[float], what: str) -> np.ndarray:
 
 
 def _t_half_width(values: np.ndarray, confidence: float) -> float:
-    return float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
+    return float(special.stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values)))

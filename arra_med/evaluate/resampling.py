@@ -67,8 +67,9 @@ def hierarchical_interval(
     Each replicate draws `num_seeds - 1` seeds with replacement, and half of the patients without. Both choices give a mean
     its unbiased variance: of S values, the mean of S - 1 draws varies by s^2 / S; of P patients, the mean of a half by
     s^2 / P. All seeds are judged on the same patients, as in the study, so one half is drawn for all. The bounds are
-    the estimate plus and minus Student's t (S - 1 degrees) times the replicates' standard deviation: percentiles of five
-    seeds' bootstrap are too narrow. A statistic's bias at half the images does not enter.
+    the estimate plus and minus Student's t times the replicates' standard deviation, since percentiles of five seeds'
+    bootstrap are too narrow; the degrees of freedom are Satterthwaite's, S - 1 where the seeds are all of the variance
+    and P - 1 where they are none of it. A statistic's bias at half the images does not enter.
 
     Args:
         statistic: From a seed's number (0 to S - 1) and rows (indices into the images, ascending) to that seed's value,
@@ -82,13 +83,15 @@ def hierarchical_interval(
     Raises:
         EvaluationError: If there are fewer than 2 seeds or `MIN_PATIENTS` patients, or the statistic is not finite.
 
-    Source: Rao and Wu 1988 (S - 1 draws); McCarthy 1969 (half-samples); Owen 2007 (crossed units).
+    Source: Rao and Wu 1988 (S - 1 draws); McCarthy 1969 (half-samples); Owen 2007 (crossed units);
+    Satterthwaite 1946.
     """
     if num_seeds < 2:
         raise EvaluationError(f"the values come from {num_seeds} seeds; an interval needs at least 2, better 5")
     units, num_patients = _patient_numbers(patients)
     rng = np.random.default_rng(seed)
-    estimate = float(np.mean([_value(statistic(number, np.arange(len(units)))) for number in range(num_seeds)]))
+    by_seed = np.array([_value(statistic(number, np.arange(len(units)))) for number in range(num_seeds)])
+    estimate = float(by_seed.mean())
     replicates = np.empty(num_replicates)
     for replicate in range(num_replicates):
         chosen = np.zeros(num_patients, dtype=bool)
@@ -97,7 +100,11 @@ def hierarchical_interval(
         drawn, times = np.unique(rng.integers(num_seeds, size=num_seeds - 1), return_counts=True)
         values = [_value(statistic(int(number), rows)) for number in drawn]
         replicates[replicate] = np.average(values, weights=times)
-    half = float(stats.t.ppf((1 + confidence) / 2, num_seeds - 1) * replicates.std(ddof=1))
+    variance = float(replicates.var(ddof=1))
+    of_seeds = min(float(by_seed.var(ddof=1)) / num_seeds, variance)
+    inverse_freedom = of_seeds**2 / (num_seeds - 1) + (variance - of_seeds) ** 2 / (num_patients - 1)
+    freedom = variance**2 / inverse_freedom if inverse_freedom else num_seeds - 1
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
     method = f"hierarchical bootstrap, {num_seeds} seeds, halves of {num_patients} patients"
     return Interval(estimate, estimate - half, estimate + half, confidence, num_seeds, method)
 

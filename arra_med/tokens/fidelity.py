@@ -11,6 +11,10 @@ from arra_med.tokens.protocol import ImageTokenizer
 MS_SSIM_WINDOW_PX = 7
 """Side of the Gaussian window: five scales then need 112 px, so that 128 px images can be measured."""
 
+MS_SSIM_SCALES = 5
+
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, finest scale first
+
 
 @dataclass(frozen=True)
 class TokenizerFidelity:
@@ -31,6 +35,38 @@ class TokenizerFidelity:
     num_images: int
 
 
+def ms_ssim_scales(size_px: int) -> int:
+    """Returns how many scales, at most five, fit images of a side: the coarsest must still hold the window; 0 if none."""
+    fitting = 0
+    for scales in range(1, MS_SSIM_SCALES + 1):
+        # MONAI's own condition is the second one; halving asks for the first.
+        if min(size_px // 2 ** (scales - 1), size_px // max(1, scales - 1) ** 2) >= MS_SSIM_WINDOW_PX:
+            fitting = scales
+    return fitting
+
+
+def multi_scale_ssim(first: torch.Tensor, second: torch.Tensor, num_scales: int = MS_SSIM_SCALES) -> torch.Tensor:
+    """Returns the multi-scale SSIM of each pair of images, by MONAI with a Gaussian window of `MS_SSIM_WINDOW_PX`.
+
+    Args:
+        first: (B, C, S, S) in [0, 1].
+        second: The same shape.
+        num_scales: Scales, at most `ms_ssim_scales(S)`. Of fewer than five the weights are scaled to the sum of five;
+            values of different numbers of scales cannot be compared.
+
+    Returns:
+        (B,) float32, 1 for equal images.
+
+    Source: Wang et al. 2003, "Multiscale structural similarity for image quality assessment".
+    """
+    kept = _SCALE_WEIGHTS[:num_scales]
+    weights = tuple(weight * sum(_SCALE_WEIGHTS) / sum(kept) for weight in kept)
+    metric = MultiScaleSSIMMetric(
+        spatial_dims=2, kernel_size=MS_SSIM_WINDOW_PX, data_range=1.0, weights=weights, reduction="none"
+    )
+    return metric(first, second).flatten()
+
+
 def measure_fidelity(tokenizer: ImageTokenizer, batches: Iterable[torch.Tensor]) -> TokenizerFidelity:
     """Encodes and decodes images and compares.
 
@@ -38,7 +74,6 @@ def measure_fidelity(tokenizer: ImageTokenizer, batches: Iterable[torch.Tensor])
         tokenizer: The tokenizer to measure.
         batches: Images float32 (B, C, S, S) in [0, 1].
     """
-    similarity = MultiScaleSSIMMetric(spatial_dims=2, kernel_size=MS_SSIM_WINDOW_PX, data_range=1.0)
     counts = torch.zeros(tokenizer.codebook_size, dtype=torch.long)
     psnr, ms_ssim = [], []
     for images in batches:
@@ -47,8 +82,8 @@ def measure_fidelity(tokenizer: ImageTokenizer, batches: Iterable[torch.Tensor])
         counts += torch.bincount(codes.flatten().cpu(), minlength=tokenizer.codebook_size)
         error = (decoded.double() - images.double()).square().mean(dim=(1, 2, 3)).clamp(min=1e-12)
         psnr.append(-10 * error.log10())
-        if images.shape[-1] >= 16 * MS_SSIM_WINDOW_PX:
-            ms_ssim.append(similarity(decoded, images).flatten())
+        if ms_ssim_scales(images.shape[-1]) == MS_SSIM_SCALES:
+            ms_ssim.append(multi_scale_ssim(decoded, images))
     frequencies = counts[counts > 0].double() / counts.sum()
     return TokenizerFidelity(
         psnr_db=float(torch.cat(psnr).mean()),

@@ -97,7 +97,7 @@ def test_the_projection_is_that_of_training_reals_alone() -> None:
     assert projection.apply(projection.mean[None]) == pytest.approx(np.zeros((1, 2)))
     # A shift along a direction that training reals do not vary in is not seen; one along the first is.
     real = features(300, 4, 1) * spread
-    unseen, seen = real + [0, 0, 50, 0], real + [2, 0, 0, 0]
+    unseen, seen = real + np.array([0, 0, 50, 0]), real + np.array([2, 0, 0, 0])
     assert projected_frechet_distance(projection, real, unseen) < 0.01 * 50**2
     assert projected_frechet_distance(projection, real, seen) == pytest.approx(4.0, rel=1e-2)
 

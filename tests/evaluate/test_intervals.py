@@ -33,20 +33,20 @@ def test_a_reduction_by_hand() -> None:
 def test_swapping_the_arms_turns_the_sign() -> None:
     forth, back = reduction_interval([2, 3, 4], [1, 2, 3.5]), reduction_interval([1, 2, 3.5], [2, 3, 4])
     assert back.reduction == pytest.approx(1 - 1 / (1 - forth.reduction))
-    assert (back.low, back.high) == pytest.approx((1 - 1 / (1 - forth.low), 1 - 1 / (1 - forth.high))[::-1][::-1])
+    assert (back.low, back.high) == pytest.approx((1 - 1 / (1 - forth.high), 1 - 1 / (1 - forth.low)))
 
 
 def test_a_null_effect_is_covered_and_a_planted_one_found() -> None:
     rng = np.random.default_rng(0)
     covered, found = 0, 0
-    for _ in range(1000):
+    for _ in range(600):
         baseline = np.exp(rng.normal(2, 0.1, 5))
         null = reduction_interval(baseline, baseline * np.exp(rng.normal(0, 0.1, 5)))
         planted = reduction_interval(baseline, baseline * 0.75 * np.exp(rng.normal(0, 0.1, 5)))
         covered += null.low <= 0 <= null.high
         found += planted.low > 0
-    assert covered / 1000 == pytest.approx(0.95, abs=0.02)
-    assert found / 1000 > 0.9
+    assert covered / 600 == pytest.approx(0.95, abs=0.02)
+    assert found / 600 > 0.9
 
 
 def test_the_smallest_detectable_reduction_is_found_as_often_as_it_says() -> None:
@@ -94,7 +94,7 @@ def test_auroc_is_covered_for_images_and_for_patients() -> None:
     truth = stats.norm.cdf(1 / np.sqrt(2))
     rng = np.random.default_rng(4)
     covered, covered_naive, covered_patients = 0, 0, 0
-    for _ in range(600):
+    for _ in range(300):
         positive = np.arange(120) < 40
         scores = rng.normal(size=120) + positive
         result = auroc_interval(scores, positive)
@@ -106,9 +106,9 @@ def test_auroc_is_covered_for_images_and_for_patients() -> None:
         patients = auroc_interval(thrice, np.repeat(positive, 3), patients=owners)
         covered_naive += naive.low <= truth <= naive.high
         covered_patients += patients.low <= truth <= patients.high
-    assert covered / 600 == pytest.approx(0.95, abs=0.025)
-    assert covered_patients / 600 == pytest.approx(0.95, abs=0.025)
-    assert covered_naive / 600 < 0.85
+    assert covered / 300 == pytest.approx(0.95, abs=0.03)
+    assert covered_patients / 300 == pytest.approx(0.95, abs=0.03)
+    assert covered_naive / 300 < 0.85
 
 
 def test_a_perfect_separation_is_not_certainty() -> None:

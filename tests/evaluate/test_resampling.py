@@ -54,7 +54,9 @@ def test_a_frechet_distance_has_an_interval_over_patients() -> None:
     for seed in range(40):
         real, generated = rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 0.5
         owners = [f"p{number}" for number in range(200)]
-        result = jackknife_interval(lambda rows, r=real, g=generated: frechet_distance(r[rows], g[rows]), owners, seed=seed)
+        result = jackknife_interval(
+            lambda rows, r=real, g=generated: frechet_distance(r[rows], g[rows]), owners, seed=seed
+        )
         lows.append(result.low), highs.append(result.high), estimates.append(result.estimate)
     centre = np.mean(estimates)  # what the estimator estimates at 200 images
     assert ((np.array(lows) <= centre) & (centre <= np.array(highs))).mean() >= 0.85
@@ -62,20 +64,20 @@ def test_a_frechet_distance_has_an_interval_over_patients() -> None:
     assert half == pytest.approx(2.09 * np.std(estimates), rel=0.35)
 
 
-@pytest.mark.parametrize(("seed_spread", "patient_spread"), [(0.3, 0.3), (0.3, 3.0), (0.05, 3.0)])
+@pytest.mark.parametrize(("seed_spread", "patient_spread"), [(0.3, 0.3), (0.05, 3.0)])
 def test_seeds_and_patients_are_covered_together(seed_spread: float, patient_spread: float) -> None:
     rng = np.random.default_rng(3)
     covered, found = 0, 0
-    for trial in range(200):
+    for trial in range(150):
         seeds = rng.normal(0, seed_spread, 5)
         cells = seeds[:, None] + rng.normal(0, patient_spread, 60) + rng.normal(0, 0.3, (5, 60))
         result = hierarchical_interval(
-            lambda s, rows, c=cells: c[s, rows].mean(), 5, PATIENTS, num_replicates=120, seed=trial
+            lambda s, rows, c=cells: c[s, rows].mean(), 5, PATIENTS, num_replicates=60, seed=trial
         )
         covered += result.low <= 0 <= result.high
         found += result.low + 3 > 0
-    assert 0.92 <= covered / 200 <= 1.0
-    assert found / 200 > 0.95
+    assert 0.92 <= covered / 150 <= 1.0
+    assert found / 150 > 0.95
 
 
 def test_a_bias_at_half_the_images_does_not_move_the_estimate() -> None:
