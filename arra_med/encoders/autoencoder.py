@@ -6,7 +6,6 @@ Its folder holds `autoencoder.json` (the network's shape) and `model.safetensors
 from pathlib import Path
 
 import pydantic
-import torch
 from monai.networks.nets import AutoEncoder
 from pydantic import Field
 from safetensors import SafetensorError

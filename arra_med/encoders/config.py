@@ -101,7 +101,12 @@ def load_encoder(config: EncoderConfig | str) -> "FrozenEncoder":
     if isinstance(config, str):
         config = parse_encoder(config)
     with torch.random.fork_rng(devices=[]):  # building a network draws numbers that the caller's run may count on
-        return _load(config)
+        encoder = _load(config)
+    if config.model is not None:
+        from arra_med.encoders.provenance import recorded_name
+
+        encoder.name = recorded_name(Path(config.model).expanduser()) or encoder.name
+    return encoder
 
 
 def _load(config: EncoderConfig) -> "FrozenEncoder":

@@ -125,6 +125,16 @@ def write_provenance(folder: Path, provenance: EncoderProvenance, images: ImageC
     write_json(folder / DESCRIPTION_FILE, provenance.model_dump(mode="json"))
 
 
+def recorded_name(folder: Path) -> str | None:
+    """Returns what an encoder that was trained here is called, `None` for any other folder or file.
+
+    Raises:
+        EncoderError: If the description is damaged.
+    """
+    path = folder / DESCRIPTION_FILE
+    return str(read_json(path).get("name") or folder.name) if path.is_file() else None
+
+
 def read_provenance(folder: Path) -> tuple[EncoderProvenance, ImageContents]:
     """Reads the description of an encoder that was trained here, and the images it learned from.
 
