@@ -46,7 +46,7 @@ class FindingClassifier:
         Raises:
             EncoderError: If `views` is not of that kind.
         """
-        return self.encoder.network(self.encoder.preprocess(views)).float()  # type: ignore[no-any-return]
+        return self.encoder.network(self.encoder.preprocess(views)).float()
 
 
 def save_finding_classifier(

@@ -26,6 +26,7 @@ from arra_med.training.encoder_task import (
 class AutoencoderTask(EncoderTask):
     """Trains encoder and decoder with the mean absolute difference of the pixels."""
 
+    network: ConvolutionalAutoencoder
     label_source = "none: the images alone"
     uses_labels = False
 
@@ -33,7 +34,7 @@ class AutoencoderTask(EncoderTask):
         self.device = device
         shape = AutoencoderShape(size_px=spec.size_px, channels=spec.channels, widths=settings.widths)
         self.network = ConvolutionalAutoencoder(shape).to(device)
-        self.initialisation, self.initialisation_sha256 = start_network(self.network, None, ("no head",))
+        self.initialisation, self.initialisation_sha256 = start_network(self.network, None)
 
     def loss(self, images: Tensor, indices: Sequence[int], step: int) -> Tensor:
         """Mean absolute difference, in [-1, 1]; see `EncoderTask.loss`."""

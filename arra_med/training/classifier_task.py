@@ -76,8 +76,7 @@ class ClassifierTask(EncoderTask):
                 f"encoder.model {settings.model!r} cannot be built ({' '.join(str(error).split())[:120]}): give the "
                 "name of a timm network, with encoder.image_size for a vision transformer alone"
             ) from None
-        head = _head_names(network)
-        self.initialisation, self.initialisation_sha256 = start_network(network, settings.start_from, head)
+        self.initialisation, self.initialisation_sha256 = start_network(network, settings.start_from)
         self.network = network.to(device)
 
     def loss(self, images: Tensor, indices: Sequence[int], step: int) -> Tensor:
@@ -123,8 +122,3 @@ def _require_both_kinds(targets: np.ndarray, findings: Sequence[str]) -> None:
             f"training images must show every finding as present and as absent: {', '.join(lacking)}; change "
             "encoder.findings, sources, absent_if_unlisted or fold"
         )
-
-
-def _head_names(network: Any) -> tuple[str, ...]:
-    heads = network.pretrained_cfg["classifier"]
-    return tuple(f"{name}." for name in ((heads,) if isinstance(heads, str) else heads))

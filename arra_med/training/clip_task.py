@@ -49,6 +49,7 @@ class ClipTask(EncoderTask):
         TrainingError: If it is another network.
     """
 
+    network: Any  # open_clip's `CustomTextCLIP`
     label_source = "report wordings drawn from labels, and reports"
     uses_labels = True
 
@@ -74,7 +75,7 @@ class ClipTask(EncoderTask):
         timm_tower = isinstance(settings.image, TimmTower)
         trunk = self.network.visual.trunk if timm_tower else self.network.visual
         start_from = settings.image.start_from if isinstance(settings.image, TimmTower) else None
-        self.initialisation, self.initialisation_sha256 = start_network(trunk, start_from, ("classifier.", "head."))
+        self.initialisation, self.initialisation_sha256 = start_network(trunk, start_from)
         self._label_ids = _ids(images.label_sets)
         self.findings = sorted({name for labels in images.label_sets for name in labels or ()} - {NORMAL})
 

@@ -68,22 +68,24 @@ def evaluation_batches(images: EncoderImages, device: str) -> Iterator[Tensor]:
         yield torch.from_numpy(from_uint8(images.views[start : start + _MEASURE_BATCH])).to(device)
 
 
-def start_network(network: nn.Module, start_from: str | None, ignored: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def start_network(network: nn.Module, start_from: str | None) -> tuple[str, tuple[str, ...]]:
     """Fills an image network from another encoder, if asked for.
 
     Args:
         network: Randomly initialised; changed in place.
         start_from: A short name or folder of an encoder of the same network, or `None`.
-        ignored: Prefixes of tensors that stay random (the head), and are not part of the fingerprint.
 
     Returns:
-        What it starts from, and the fingerprints to record.
+        What it starts from, and the fingerprints to record. A timm network's classifier stays random and is no part of
+        the fingerprint, so that networks of the same start are known by it whatever they learn.
 
     Raises:
         EncoderError: If the encoder cannot be loaded.
         TrainingError: If it is another network.
     """
     fingerprints: tuple[str, ...] = ()
+    classifier = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    ignored = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
     if start_from is not None:
         encoder = load_encoder(start_from)
         wanted = _without(network.state_dict(), ignored)
@@ -106,5 +108,5 @@ def batched(parts: Sequence[Tensor]) -> np.ndarray:
     return torch.cat([part.float().cpu() for part in parts]).numpy()
 
 
-def _without(state: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if not name.startswith(tuple(prefixes))}
+def _without(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
