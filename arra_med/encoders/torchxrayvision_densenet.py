@@ -1,7 +1,8 @@
 """TorchXRayVision's DenseNet-121 of chest radiographs, from the file that its library downloads.
 
 The published files are whole pickled networks. They are read without running code: every class in them is replaced by
-an empty `nn.Module`, whose tensors are then loaded, strictly, into timm's DenseNet-121, which has the same names.
+an empty `nn.Module`, whose tensors are then loaded, strictly, into timm's DenseNet-121, which has the same names. torch
+reads no network so that was saved before version 1.6; the error for one says how its tensors are saved once.
 
 Source: Cohen et al., "TorchXRayVision: A library of chest X-ray datasets and models", MIDL 2022;
 `torchxrayvision.models.DenseNet` and `torchxrayvision.datasets.normalize` (version 1.5).
@@ -63,13 +64,24 @@ def load_torchxrayvision_encoder(model: str) -> TorchXRayVisionEncoder:
         EncoderError: If the file is missing, cannot be read without running its code, or is of another architecture.
     """
     path = published_file(model, "TorchXRayVision DenseNet-121", FILES, "~/.torchxrayvision/models_data of its library")
-    found = _pickled_network(path) or read_published_weights(path, ("state_dict",), EncoderError)
+    found = _pickled_network(path) or _state_dict(path)
     num_classes = len(found[_CLASSIFIER]) if _CLASSIFIER in found else 0
     network = timm.create_model("densenet121", pretrained=False, in_chans=1, num_classes=num_classes)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     require_names_and_shapes(path, found, expected, EncoderError, ignored=(_THRESHOLDS,))
     network.load_state_dict({name: found[name] for name in expected}, strict=True)
     return TorchXRayVisionEncoder(f"torchxrayvision:{path.stem}", network, _preprocessing())
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_published_weights(path, ("state_dict",), EncoderError)
+    except EncoderError:
+        raise EncoderError(
+            f"{path}: is no checkpoint that can be read without running its code; where torchxrayvision is installed, run "
+            "torch.save(torchxrayvision.models.DenseNet(weights='densenet121-res224-all').state_dict(), FILE) and give "
+            "that file"
+        ) from None
 
 
 def _preprocessing() -> Preprocessing:

@@ -228,6 +228,20 @@ def test_a_changed_torchxrayvision_file_is_refused(tmp_path: Path, monkeypatch: 
         load_encoder(f"torchxrayvision:{tmp_path / 'changed.pt'}")
 
 
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_a_network_in_torch_s_old_format_says_how_to_save_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / XRV_FILE
+    with monkeypatch.context() as patch:
+        network = published_densenet(18, patch)
+        torch.save(network, path, _use_new_zipfile_serialization=False)
+        torch.save(network.state_dict(), tmp_path / "tensors.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(EncoderError, match=r"where torchxrayvision is installed, run torch.save\(.*and give that file"):
+        load_encoder(f"torchxrayvision:{path}")
+    assert load_encoder(f"torchxrayvision:{tmp_path / 'tensors.pt'}").width("mean") == 1024
+
+
 class Harmful:
     """A pickle whose loading would run code."""
 
