@@ -57,6 +57,10 @@ class EncoderError(UserError):
     """A frozen encoder cannot be loaded."""
 
 
+class OverlapError(UserError):
+    """A judge has been near what it is to judge."""
+
+
 class BundleError(UserError):
     """A model bundle is missing, incomplete or inconsistent."""
 

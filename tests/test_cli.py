@@ -27,6 +27,7 @@ COMMANDS = [
     "bundle info",
     "cards",
     "deidentify",
+    "encoder train",
     "evaluate prompt-effect",
     "features",
     "generate",

@@ -2,26 +2,68 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from arra_med.config import load_config, shipped_config, shipped_folder
+from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.models.presets import PRESETS, random_llama
+from arra_med.records.study import StudyRecord
+from arra_med.records.wording import wording_bank
 from arra_med.tokens.vq import VQTokenizer
 from arra_med.training.alignment import decoder_blocks, resolve_layer
+from arra_med.training.encoder_data import EncoderImages
+from arra_med.training.encoder_run import build_task
+from arra_med.training.encoder_settings import ClassifierSettings, EncoderTrainConfig
 from arra_med.training.plan import make_plan
 from arra_med.training.settings import TrainConfig
 from arra_med.training.tokenizer_run import TokenizerTrainConfig
 
+ENCODER_NAMES = {"cxr_clip_mini", "fundus_clip_mini", "cxr_classifier", "cxr_autoencoder"}
 CONFIGS = sorted(shipped_folder("configs").rglob("*.yaml"))
 PAPER = [path for path in CONFIGS if path.parent.name == "paper"]
 TOKENIZERS = [path for path in CONFIGS if path.stem.endswith("tokenizer")]
-TRAININGS = [path for path in CONFIGS if path not in TOKENIZERS]
+ENCODERS = [path for path in CONFIGS if path.stem in ENCODER_NAMES]
+TRAININGS = [path for path in CONFIGS if path not in TOKENIZERS and path not in ENCODERS]
 
 
 @pytest.mark.parametrize("path", TOKENIZERS, ids=lambda path: path.name)
 def test_a_tokenizer_config_builds_its_tokenizer(path: Path) -> None:
     config = load_config(path, TokenizerTrainConfig)
     assert VQTokenizer(config.tokenizer).grid == (16, 16)
+
+
+@pytest.mark.parametrize("path", ENCODERS, ids=lambda path: path.name)
+def test_an_encoder_config_builds_its_network(path: Path) -> None:
+    config = load_config(path, EncoderTrainConfig)
+    modality: Modality = "fundus" if path.stem.startswith("fundus") else "cxr"
+    spec = CanonicalView(modality=modality, size_px=128)
+    findings = config.encoder.findings if isinstance(config.encoder, ClassifierSettings) else ("effusion",)
+    labels = (*((finding,) for finding in findings), ("normal",))
+    records = [
+        StudyRecord(image_id=str(i), patient_id=str(i), modality=modality, source="nih_rsna_normal", labels=names)
+        for i, names in enumerate(labels)
+    ]
+    images = EncoderImages(
+        tuple(range(len(records))), tuple(records), np.zeros((len(records), spec.channels, 128, 128), np.uint8), labels
+    )
+    views = torch.rand(len(records), spec.channels, 128, 128)
+    task = build_task(config, spec, images, {}, "cpu")
+    assert task.loss(views, range(len(records)), 0).isfinite()
+
+
+def test_a_judge_and_a_teacher_train_on_different_folds() -> None:
+    folds = {path.stem: load_config(path, EncoderTrainConfig).fold for path in ENCODERS}
+    assert folds["cxr_clip_mini"].count == folds["cxr_classifier"].count == folds["cxr_autoencoder"].count == 2
+    assert folds["cxr_clip_mini"].index == 0
+    assert folds["cxr_classifier"].index == folds["cxr_autoencoder"].index == 1
+
+
+def test_every_finding_of_the_chest_judge_has_wordings() -> None:
+    config = load_config(shipped_config("cxr_classifier.yaml"), EncoderTrainConfig)
+    assert isinstance(config.encoder, ClassifierSettings)
+    assert set(config.encoder.findings) <= set(wording_bank("cxr").findings)
 
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.name)

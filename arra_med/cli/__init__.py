@@ -11,6 +11,7 @@ import typer
 import arra_med
 from arra_med.cli import chameleon_commands
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
+from arra_med.cli.encoder_commands import encoder_app
 from arra_med.cli.evaluation_commands import evaluate_app
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
@@ -40,6 +41,7 @@ app.command()(ingest)
 app.command()(inspect)
 app.command()(report)
 app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(encoder_app, name="encoder")
 app.command()(tokenize)
 app.command()(features)
 app.command()(plan)

@@ -132,7 +132,7 @@ class FrozenEncoder(nn.Module, abc.ABC):
         Raises:
             EncoderError: If the shape, dtype or range is another one.
         """
-        _check_views(views)
+        check_views(views)
         pixels = views.to(self.mean.device, torch.float32).expand(-1, _RGB_CHANNELS, -1, -1)
         if pixels.shape[-2:] != self.preprocessing.size_px:
             pixels = nn.functional.interpolate(
@@ -170,6 +170,18 @@ def features_from_map(feature_map: Tensor) -> EncoderFeatures:
     )
 
 
+def grey_channel(pixels: Tensor, name: str) -> Tensor:
+    """Returns the one channel (B, 1, height, width) of gray pixels (B, 3, height, width).
+
+    Raises:
+        EncoderError: If the channels differ; `name` is the encoder's.
+    """
+    first = pixels[:, :1]
+    if not torch.equal(first.expand_as(pixels), pixels):
+        raise EncoderError(f"encoder {name} reads gray images, these are in colour: give it chest radiographs")
+    return first
+
+
 def fingerprint_weights(network: nn.Module) -> str:
     """Returns the SHA-256, in hex, over the state dict, sorted by name: name, dtype, shape, bytes."""
     digest = hashlib.sha256()
@@ -203,7 +215,12 @@ def square_grid(num_patches: int, name: str) -> tuple[int, int]:
     return side, side
 
 
-def _check_views(views: Tensor) -> None:
+def check_views(views: Tensor) -> None:
+    """Makes sure that views are (B, 1 or 3, S, S), floating point, in [0, 1].
+
+    Raises:
+        EncoderError: If they are not.
+    """
     if views.ndim != 4 or views.shape[1] not in (1, _RGB_CHANNELS) or not views.is_floating_point():
         raise EncoderError(
             f"views have shape {tuple(views.shape)} and type {views.dtype}; canonical views are "

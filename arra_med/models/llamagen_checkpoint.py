@@ -15,8 +15,8 @@ from arra_med.errors import BundleError
 from arra_med.models.llamagen import LlamaGenConfig, LlamaGenForCausalLM
 from arra_med.models.llamagen_prompts import TextEncoderParts, class_tokenizer, open_text_encoder
 from arra_med.models.llamagen_start import LlamaGenSize
+from arra_med.published_weights import read_published_weights, require_names_and_shapes
 from arra_med.tokens.llamagen_layout import LlamaGenLayout
-from arra_med.tokens.published_weights import read_published_weights, require_names_and_shapes
 from arra_med.tokens.vocabulary import ImageVocabulary
 
 _KEYS = ("model", "module", "state_dict")

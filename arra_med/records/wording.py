@@ -22,8 +22,9 @@ NORMAL = "normal"
 KEEP_VIEW_PROBABILITY = 0.85
 OWN_TEXT_PROBABILITY = {"written": 0.5, "keywords": 0.25, "from_labels": 0.0}
 
-# Sources whose images a reader judged normal as a whole; elsewhere "no finding" means none of the source's own labels.
-_READ_AS_NORMAL = frozenset({"nih_rsna_normal", "kermany_pneumonia"})
+READ_AS_NORMAL = frozenset({"nih_rsna_normal", "kermany_pneumonia"})
+"""Sources whose images a reader judged normal as a whole; elsewhere "no finding" means none of the source's own labels."""
+
 _EYES = {"L": "left eye", "R": "right eye"}
 
 
@@ -244,7 +245,7 @@ def _draw_normal(bank: WordingBank, record: StudyRecord, rng: random.Random) -> 
     if chance < 0.35:
         return summary
     topics = dict(bank.normal.details)
-    if record.source in _READ_AS_NORMAL:
+    if record.source in READ_AS_NORMAL:
         topics |= bank.normal.details_of_whole_image
     num_details = rng.choice((0, 1, 1, 2)) if summary else rng.choice((1, 2, 2, 3))
     details = [rng.choice(topics[topic]) for topic in rng.sample(sorted(topics), num_details)]

@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 
 from arra_med.errors import TokenizerError
+from arra_med.published_weights import read_published_weights, require_names_and_shapes
 from arra_med.tokens.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig, filled_tokenizer
-from arra_med.tokens.published_weights import read_published_weights, require_names_and_shapes
 
 _KEYS = ("state_dict",)
 _TRAINING_LOSS = "loss."  # discriminator and perceptual network, which Lightning saves with the model

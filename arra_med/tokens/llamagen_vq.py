@@ -16,9 +16,9 @@ from torch import nn
 
 from arra_med.config import StrictModel
 from arra_med.errors import TokenizerError
+from arra_med.published_weights import read_published_weights, require_names_and_shapes
 from arra_med.runs import atomic_file, write_json
 from arra_med.tokens.llamagen_vq_network import Decoder, Encoder
-from arra_med.tokens.published_weights import read_published_weights, require_names_and_shapes
 
 _KEYS = ("model", "module", "state_dict", "ema")  # the language models were trained on the codes of "model"
 _USAGE_STATISTIC = "quantize.codebook_used"  # of its training; decides no code

@@ -21,6 +21,7 @@ from arra_med.runs import atomic_file, versions, write_json
 from arra_med.tokens.fidelity import TokenizerFidelity, measure_fidelity
 from arra_med.tokens.vq import VQConfig, VQTokenizer
 from arra_med.training.allocator import keep_freed_memory
+from arra_med.training.schedule import cosine_rate
 from arra_med.training.tokenizer_losses import TokenizerLossConfig, TokenizerObjective
 
 _GRID_COLUMNS = 8
@@ -128,7 +129,7 @@ class _TokenizerRun:
     def _train_step(self, images: torch.Tensor) -> dict[str, float]:
         config = self.config
         adversarial = bool(config.losses.adversarial) and self.step >= config.losses.adversarial_start * config.steps
-        rate = _learning_rate(config, self.step)
+        rate = cosine_rate(config.learning_rate, config.warmup_steps, config.steps, self.step)
         for optimizer, scale in ((self.optimizer, 1.0), (self.discriminator_optimizer, 0.5)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
@@ -226,13 +227,6 @@ class _TokenizerRun:
         record = {"split": "validation", "steps": self.step, "seed": self.config.seed, "device": self.device}
         write_json(self.out / "fidelity.json", {**dataclasses.asdict(fidelity), **record, "versions": versions()})
         return fidelity
-
-
-def _learning_rate(config: TokenizerTrainConfig, step: int) -> float:
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * done))))
 
 
 def _all_views(studies: StudySet) -> np.ndarray:
