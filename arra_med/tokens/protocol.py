@@ -31,6 +31,11 @@ class ImageTokenizer(Protocol):
         """Rows and columns of codes of one image."""
         ...
 
+    @property
+    def codebook(self) -> torch.Tensor:
+        """What the decoder reads in the place of each code, (codebook_size, D)."""
+        ...
+
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images float32 (B, C, H, W) in [0, 1] -> codes int64 (B, h, w)."""
         ...

