@@ -32,7 +32,7 @@ from arra_med.records.wording import prompt_text
 from arra_med.runs import versions, write_json
 
 NUM_DIMS, BATCH, SEED_SET = 32, 32, 1_000_000
-TRAINING_IMAGES = 1500
+TRAINING_IMAGES = 800
 
 
 def main() -> None:
