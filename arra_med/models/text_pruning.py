@@ -39,8 +39,8 @@ def prune_text_vocabulary(model: Any, text_tokenizer: Any, num_tokens: int, sent
     parts = {left + right: (left, right) for left, right in reversed(merges)}  # the earliest merge of a token counts
     kept = {token for token in ids if token not in parts}
     kept |= {token["content"] for token in added}
-    for encoded in text_tokenizer(sorted(set(sentences)), add_special_tokens=False)["input_ids"]:
-        kept.update(text_tokenizer.convert_ids_to_tokens(sorted(set(encoded))))
+    for sentence in sorted(set(sentences)):
+        kept.update(text_tokenizer.tokenize(sentence))
     waiting = list(kept)
     while waiting:
         for part in parts.get(waiting.pop(), ()):
