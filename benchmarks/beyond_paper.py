@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, required=True)
     parser.add_argument("--variant", nargs=3, action="append", required=True, metavar=("NAME", "BUNDLE", "RULES"))
     parser.add_argument("--seed-sets", type=int, default=3)
+    parser.add_argument(
+        "--images", type=int, default=128, help="validation images; the first so many of a shuffled list"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     encoder, studies = load_encoder("efficientnet_lite2"), StudySet.open(options.studies)
@@ -49,9 +52,11 @@ def main() -> None:
     projection = FeatureProjection.fit(
         judge_features(encoder, [training.view(int(row)) for row in tqdm(some, "reals")]), NUM_DIMS
     )
-    views = [held_out.view(row) for row in range(len(held_out))]
+    chosen = np.random.default_rng(0).permutation(len(held_out))[: options.images].tolist()
+    views = [held_out.view(row) for row in chosen]
     real = judge_features(encoder, views)
-    texts = [prompt_text(record, random.Random(f"{record.image_id}")) for record in held_out.records()]
+    records = held_out.records()
+    texts = [prompt_text(records[row], random.Random(records[row].image_id)) for row in chosen]
     rows = []
     for name, folder, rules in options.variant:
         bundle, sampling = ModelBundle.load(Path(folder)), SamplingRules.model_validate(json.loads(rules))

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     options = parser.parse_args()
     corpus = Corpus.open(options.corpus)
-    losses = {folder.name: image_losses(folder, corpus) for folder in options.bundles}
+    losses = {str(folder): image_losses(folder, corpus) for folder in options.bundles}
     first = next(iter(losses.values()))
     for name, values in losses.items():
         difference = values - first
