@@ -1,8 +1,8 @@
 """Settings beyond the paper against their absence: the same held-out prompts and seeds, judged by EfficientNet-Lite2.
 
     python benchmarks/beyond_paper.py --studies runs/mini_cxr/studies --out beyond.json \
-        --variant plain arra_med/bundles/mini-cxr '{"guidance_scale": 3, "top_k": 400}' \
-        --variant "guidance rises" arra_med/bundles/mini-cxr '{"guidance_scale": 3, "top_k": 400, "guidance_power": 1}'
+        --variant plain runs/plain_0/bundle '{"guidance_scale": 3, "top_k": 400}' \
+        --variant reAR runs/consistency_0/bundle '{"guidance_scale": 3, "top_k": 400}'
 
 Each validation study's own words are the prompt of one image, once for each set of seeds. The distance is Frechet's on 32
 principal components of the real training images' features, against the validation images; its floor is that of their own

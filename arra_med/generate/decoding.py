@@ -96,8 +96,7 @@ def stream_image_tokens(
                     logits = rows.read_tokens(vocabulary.image_ids(codes[:, step - 1]), marks)
                 if rules.is_guided:
                     conditional, unconditional = logits.chunk(2)
-                    scale = rules.guidance_at((step + 1) / layout.num_image_tokens)
-                    logits = guided_logits(conditional, unconditional, scale)
+                    logits = guided_logits(conditional, unconditional, rules.guidance_scale)
                 codes[:, step] = choose_with_noise(logits, rules, noise[column])
             if not bool(logits.isfinite().all()):
                 raise GenerationError(

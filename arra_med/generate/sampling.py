@@ -7,7 +7,6 @@ that are given the same seed be compared under common random numbers.
 Source: Gumbel, "Statistical Theory of Extreme Values", 1954; top-p: Holtzman et al., arXiv 1904.09751, section 3.1.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -26,27 +25,17 @@ class SamplingRules(StrictModel):
         top_p: Only the most probable codes that together reach this probability may be drawn, at least one; none: all.
         guidance_scale: s in `unconditional + s * (conditional - unconditional)`; 1 leaves the report's logits as they
             are and halves the work, larger values follow the report more strictly.
-        guidance_power: The guidance grows from 1 to `guidance_scale` over the image, with this power of the share of its
-            tokens; 0 guides all tokens alike.
-        entropy_slope: The temperature falls by this share from a token that is certain to one of which nothing is known,
-            `temperature` lying half way; 0 draws all alike.
     """
 
     temperature: float = Field(1.0, ge=0, allow_inf_nan=False)
     top_k: int | None = Field(None, ge=1)
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     guidance_scale: float = Field(3.0, ge=0, allow_inf_nan=False)
-    guidance_power: float = Field(0.0, ge=0, allow_inf_nan=False)
-    entropy_slope: float = Field(0.0, ge=0, lt=2, allow_inf_nan=False)
 
     @property
     def is_guided(self) -> bool:
         """Whether the unconditional branch is needed."""
         return self.guidance_scale != 1
-
-    def guidance_at(self, share: float) -> float:
-        """Returns the guidance of a token, given the share of the image's tokens up to and with it, in (0, 1]."""
-        return 1 + (self.guidance_scale - 1) * share**self.guidance_power
 
 
 class UniformStreams:
@@ -86,15 +75,6 @@ def guided_logits(conditional: torch.Tensor, unconditional: torch.Tensor, guidan
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
-def row_temperatures(logits: torch.Tensor, rules: SamplingRules) -> torch.Tensor:
-    """Returns the temperature of each row of logits (B, V), float32 (B, 1): lower where the entropy is higher.
-
-    Source: "Towards Better & Faster Autoregressive Image Generation: From the Perspective of Entropy", arXiv 2510.09012.
-    """
-    entropy = torch.distributions.Categorical(logits=logits).entropy() / math.log(logits.shape[-1])
-    return rules.temperature * (1 + rules.entropy_slope * (0.5 - entropy[:, None]))
-
-
 def filtered_logits(logits: torch.Tensor, rules: SamplingRules) -> torch.Tensor:
     """Applies temperature, top-k and top-p.
 
@@ -105,7 +85,7 @@ def filtered_logits(logits: torch.Tensor, rules: SamplingRules) -> torch.Tensor:
     Returns:
         float32 (B, V); codes that may not be drawn are -inf, at least one is left in each row.
     """
-    logits = logits / (row_temperatures(logits, rules) if rules.entropy_slope else rules.temperature)
+    logits = logits / rules.temperature
     if rules.top_k is not None and rules.top_k < logits.shape[-1]:
         weakest_kept = logits.topk(rules.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < weakest_kept, -torch.inf)

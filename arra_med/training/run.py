@@ -25,7 +25,6 @@ from arra_med.training.alignment import TeacherShape, decoder_blocks
 from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
 from arra_med.training.consistency import Consistency
-from arra_med.training.contrast import Contrast
 from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
     Meeting,
@@ -169,7 +168,6 @@ def _trainer(
         alignments=config.alignment,
         teachers=[TeacherShape(teacher.width, teacher.grid) for teacher in teachers],
         consistency=consistency,
-        contrast=Contrast(config.contrast, start.layout, start.model) if config.contrast else None,
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
     training = TrainingDataset(

@@ -10,7 +10,6 @@ from arra_med.corpus.expectation import CorpusExpectation
 from arra_med.models.start import RandomStart, StartConfig
 from arra_med.training.alignment import AlignmentConfig
 from arra_med.training.consistency import ConsistencyConfig
-from arra_med.training.contrast import ContrastConfig
 from arra_med.training.lora import LoraSettings
 from arra_med.training.samples import SampleGridConfig
 
@@ -33,7 +32,6 @@ class TrainConfig(StrictModel):
         start: What to start from.
         alignment: ARRA's block, or a list of them, one for each teacher; absent for direct fine-tuning.
         consistency: reAR's regulariser towards the image tokenizer's own embeddings, or `null`.
-        contrast: Condition contrastive alignment in place of the token loss, or `null`.
         max_text_tokens: Longest prompt.
         prompt_dropout: Share of sequences without prompt, which trains the unconditional branch of guidance.
         token_noise: Chance of an image token to be replaced where it stands as context, against learning by heart.
@@ -72,7 +70,6 @@ class TrainConfig(StrictModel):
     start: StartConfig = RandomStart()
     alignment: Annotated[tuple[AlignmentConfig, ...], BeforeValidator(_listed)] = ()
     consistency: ConsistencyConfig | None = None
-    contrast: ContrastConfig | None = None
     max_text_tokens: int = Field(default=64, gt=0)
     prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
     token_noise: float = Field(default=0.0, ge=0, lt=1)

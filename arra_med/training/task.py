@@ -16,7 +16,6 @@ from arra_med.training.alignment import (
     decoder_blocks,
 )
 from arra_med.training.consistency import Consistency
-from arra_med.training.contrast import Contrast
 from arra_med.training.losses import TokenLosses, token_losses
 
 
@@ -30,7 +29,6 @@ class TrainingTask(nn.Module):
         alignments: ARRA's settings, one for each teacher.
         teachers: Shapes of their features, in the same order.
         consistency: reAR's regulariser.
-        contrast: What is descended in place of the token loss.
 
     Attributes:
         step: The optimiser step, counted from 0, which a schedule of lambda needs; the trainer sets it.
@@ -48,7 +46,6 @@ class TrainingTask(nn.Module):
         alignments: Sequence[AlignmentConfig] = (),
         teachers: Sequence[TeacherShape] = (),
         consistency: Consistency | None = None,
-        contrast: Contrast | None = None,
     ) -> None:
         super().__init__()
         self.language_model = language_model
@@ -57,7 +54,7 @@ class TrainingTask(nn.Module):
         self.step = 0
         self.alignments: Any = nn.ModuleList()
         self._tap: HiddenStateTap | None = None
-        self.consistency, self.contrast = consistency, contrast
+        self.consistency = consistency
         if alignments or consistency is not None:
             blocks = decoder_blocks(language_model)
             hidden_size = language_model.get_input_embeddings().weight.shape[1]
@@ -99,8 +96,6 @@ class TrainingTask(nn.Module):
         loss, *parts = self._token_losses(hidden_states, input_ids, image_start)
         losses = dict(zip(TokenLosses._fields[1:], parts, strict=True))
         taken = self._tap.take() if self._tap is not None else {}
-        if self.contrast is not None:
-            loss = losses["contrast_loss"] = self.contrast(self.language_model, input_ids, image_start)
         if self.consistency is not None:
             losses["consistency_loss"] = self.consistency(taken, image_start, input_ids)
             loss = loss + self.consistency.config.weight * losses["consistency_loss"]
