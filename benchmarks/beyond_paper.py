@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 from tqdm import tqdm
 
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders import load_encoder
 from arra_med.evaluate.finding_judge import judge_features
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
+from arra_med.evaluate.intervals import reduction_interval
 from arra_med.generate.decoding import decode_image_tokens
 from arra_med.generate.sampling import SamplingRules
 from arra_med.imaging.view import from_uint8, to_uint8
@@ -97,9 +97,8 @@ def line(rows: list[dict]) -> str:
     told = f"{row['name']}: {found.mean():.3f} (sd {found.std(ddof=1):.3f} over {len(found)} sets, floor {row['floor']:.3f})"
     told += f", {row['s_an_image']:.2f} s an image"
     if row is not first:
-        ratios = np.log(found / np.array(first["distances"]))
-        low, high = stats.t.interval(0.95, len(ratios) - 1, loc=ratios.mean(), scale=stats.sem(ratios))
-        told += f"; {np.exp(ratios.mean()):.3f} [{np.exp(low):.3f}, {np.exp(high):.3f}] of the first"
+        less = reduction_interval(first["distances"], row["distances"])
+        told += f"; {1 - less.reduction:.3f} [{1 - less.high:.3f}, {1 - less.low:.3f}] of the first"
     return told
 
 

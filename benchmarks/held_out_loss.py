@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import Corpus, TrainingDataset
+from arra_med.evaluate.intervals import t_interval
 from arra_med.models.bundle import ModelBundle
 from arra_med.training.task import TrainingTask
 
@@ -45,8 +45,8 @@ def main() -> None:
         difference = values - first
         line = f"{name}: {values.mean():.4f} nats over {len(values)} images"
         if difference.any():
-            low, high = stats.t.interval(0.95, len(values) - 1, loc=difference.mean(), scale=stats.sem(difference))
-            line += f"; difference to the first {difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+            found = t_interval(difference)
+            line += f"; difference to the first {found.estimate:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
         print(line)
 
 

@@ -22,7 +22,7 @@ def train_encoder_command(
     \b
     Examples:
       arra-med encoder train --config cxr_clip_mini.yaml --out runs/cxr_clip
-      arra-med features studies/ --teacher runs/cxr_clip/encoder --feature cls --feature mean --out teacher.parquet
+      arra-med features studies/ --teacher runs/cxr_clip/encoder --kind cls --kind mean --out teacher.parquet
       arra-med encoder train --config cxr_classifier.yaml --set fold.index=1 --out runs/judge
     """
     from arra_med.config import load_config, shipped_config

@@ -1,7 +1,7 @@
 """Which frozen encoder to load: a strict configuration or one short name."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pydantic
 
@@ -26,15 +26,7 @@ EncoderKind = Literal[
     "efficientnet_lite2",
 ]
 _WITHOUT_MODEL = ("efficientnet_lite0", "efficientnet_lite2")
-_WITH_MODEL: tuple[EncoderKind, ...] = (
-    "open_clip",
-    "timm",
-    "transformers",
-    "autoencoder",
-    "retfound",
-    "torchxrayvision",
-    "inception",
-)
+_WITH_MODEL: tuple[EncoderKind, ...] = tuple(kind for kind in get_args(EncoderKind) if kind not in _WITHOUT_MODEL)
 _PUBLISHED = {
     "biomedclip": ("open_clip", BIOMEDCLIP),
     "rad-dino": ("transformers", RAD_DINO),

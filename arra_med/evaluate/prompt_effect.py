@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders import load_encoder
 from arra_med.errors import ConfigError
 from arra_med.evaluate.finding_judge import FindingJudge, JudgedImages, judge_features, real_images
+from arra_med.evaluate.intervals import t_interval
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import GenerationRequest, ReportToImage
 from arra_med.models.bundle import ModelBundle
@@ -120,7 +120,7 @@ def _effect(
 ) -> PromptEffect:
     real_scores = judge.scores(real.features)
     difference = shifted - normal
-    interval = stats.t.interval(0.95, len(difference) - 1, loc=difference.mean(), scale=stats.sem(difference))
+    shift = t_interval(difference)
     spread = float(normal.std(ddof=1))
     return PromptEffect(
         finding=finding,
@@ -130,9 +130,9 @@ def _effect(
         num_real_positives=int(real.positive.sum()),
         real_shift=float(real_scores[real.positive].mean() - real_scores[~real.positive].mean()),
         num_seeds=len(difference),
-        shift=float(difference.mean()),
-        interval=(float(interval[0]), float(interval[1])),
+        shift=shift.estimate,
+        interval=(shift.low, shift.high),
         seed_spread=spread,
-        shift_in_spreads=float(difference.mean()) / spread,
+        shift_in_spreads=shift.estimate / spread,
         separated=float((shifted[:, None] > normal[None]).mean()),
     )

@@ -161,9 +161,7 @@ def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
             "hub cannot be reached: give start.model the folder of a downloaded model"
         ) from None
     if (quantizer := getattr(model, "hf_quantizer", None)) is not None and config.gguf_file:
-        quantizer.remove_quantization_config(
-            model
-        )  # its weights are float32 now, and would not be saved under that mark
+        quantizer.remove_quantization_config(model)  # the weights are float32 now: under that mark nothing saves them
     return model, tokenizer
 
 

@@ -47,7 +47,7 @@ def prune_text_vocabulary(model: Any, text_tokenizer: Any, num_tokens: int, sent
             if part not in kept:
                 kept.add(part)
                 waiting.append(part)
-    for left, right in merges:  # both parts of a merge are earlier merges or bytes
+    for left, right in merges:
         if len(kept) >= num_tokens:
             break
         if left in kept and right in kept:

@@ -67,6 +67,12 @@ def multi_scale_ssim(first: torch.Tensor, second: torch.Tensor, num_scales: int 
     return metric(first, second).flatten()
 
 
+def psnr_db(decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Returns the peak signal-to-noise ratio of each image in dB, float64 (B,), of (B, C, S, S) in [0, 1]."""
+    error = (decoded.double() - images.double()).square().mean(dim=(1, 2, 3)).clamp(min=1e-12)
+    return -10 * error.log10()
+
+
 def measure_fidelity(tokenizer: ImageTokenizer, batches: Iterable[torch.Tensor]) -> TokenizerFidelity:
     """Encodes and decodes images and compares.
 
@@ -80,8 +86,7 @@ def measure_fidelity(tokenizer: ImageTokenizer, batches: Iterable[torch.Tensor])
         codes = tokenizer.encode(images)
         decoded = tokenizer.decode(codes)
         counts += torch.bincount(codes.flatten().cpu(), minlength=tokenizer.codebook_size)
-        error = (decoded.double() - images.double()).square().mean(dim=(1, 2, 3)).clamp(min=1e-12)
-        psnr.append(-10 * error.log10())
+        psnr.append(psnr_db(decoded, images))
         if ms_ssim_scales(images.shape[-1]) == MS_SSIM_SCALES:
             ms_ssim.append(multi_scale_ssim(decoded, images))
     frequencies = counts[counts > 0].double() / counts.sum()

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from arra_med.encoders.autoencoder import AutoencoderShape, ConvolutionalAutoencoder, save_autoencoder
 from arra_med.imaging.view import CanonicalView
+from arra_med.tokens.fidelity import psnr_db
 from arra_med.training.encoder_data import EncoderImages
-from arra_med.training.encoder_metrics import psnr_db
 from arra_med.training.encoder_settings import AutoencoderSettings
 from arra_med.training.encoder_task import (
     MEAN,
     STD,
     EncoderTask,
-    batched,
     evaluation_batches,
     normalised,
     start_network,
@@ -45,13 +44,13 @@ class AutoencoderTask(EncoderTask):
     def measure(self, held_out: EncoderImages) -> dict[str, Any]:
         """PSNR of the reconstruction."""
         self.network.eval()
-        images = batched(list(evaluation_batches(held_out, self.device)))
-        decoded = [
-            self.network(normalised(b, b.shape[1])) * STD + MEAN for b in evaluation_batches(held_out, self.device)
-        ]
+        each = []
+        for images in evaluation_batches(held_out, self.device):
+            decoded = self.network(normalised(images, images.shape[1])) * STD + MEAN
+            each.append(psnr_db(decoded.clamp(0, 1), images))
         self.network.train()
-        fidelity = {"psnr_db": psnr_db(batched(decoded).clip(0, 1), images), "num_images": len(held_out)}
-        return {"headline": {"psnr_db": fidelity["psnr_db"]}, "reconstruction": fidelity}
+        psnr = float(torch.cat(each).mean())
+        return {"headline": {"psnr_db": psnr}, "reconstruction": {"psnr_db": psnr, "num_images": len(held_out)}}
 
     def save(self, folder: Path) -> None:
         """Writes the layout of `arra_med.encoders.autoencoder`."""

@@ -72,9 +72,9 @@ class ClipTask(EncoderTask):
         self.model_cfg = _model_cfg(settings, spec.size_px, self.text_tokenizer)
         towers = {key: self.model_cfg[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
         self.network = CustomTextCLIP(**towers).to(device)
-        timm_tower = isinstance(settings.image, TimmTower)
-        trunk = self.network.visual.trunk if timm_tower else self.network.visual
-        start_from = settings.image.start_from if isinstance(settings.image, TimmTower) else None
+        trunk, start_from = self.network.visual, None
+        if isinstance(settings.image, TimmTower):
+            trunk, start_from = trunk.trunk, settings.image.start_from
         self.initialisation, self.initialisation_sha256 = start_network(trunk, start_from)
         self._label_ids = _ids(images.label_sets)
         self.findings = sorted({name for labels in images.label_sets for name in labels or ()} - {NORMAL})

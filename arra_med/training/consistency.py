@@ -44,7 +44,7 @@ class Consistency(nn.Module):
         layout: Layout of the sequences, the only source of positions.
         hidden_size: Width of the language model's hidden states.
         num_layers: Its decoder blocks.
-        codebook: float32 (codebook_size, D), how the tokenizer embeds each code.
+        codebook: (codebook_size, D), how the tokenizer embeds each code.
 
     Attributes:
         layers: Numbers of the two blocks, counted from 1.
@@ -63,7 +63,7 @@ class Consistency(nn.Module):
         super().__init__()
         self.config, self.layout = config, layout
         self.layers = [resolve_layer(layer, num_layers) for layer in (config.current_layer, config.next_layer)]
-        self.register_buffer("codebook", codebook, persistent=False)
+        self.register_buffer("codebook", codebook.detach().float(), persistent=False)
         generator = torch.Generator().manual_seed(config.seed)
         self.projectors = nn.ModuleList(
             Projector(hidden_size, config.projector_width, codebook.shape[1], generator) for _ in self.layers

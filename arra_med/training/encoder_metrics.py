@@ -1,4 +1,4 @@
-"""What held-out images say of a stand-in teacher or judge: AUROC for each finding, retrieval of labels, PSNR."""
+"""What held-out images say of a stand-in teacher or judge: AUROC for each finding, retrieval of labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -81,9 +81,3 @@ def label_retrieval(similarity: np.ndarray, own: Sequence[int]) -> dict[str, Any
         told[f"macro_recall_at_{depth}"] = float(np.mean([hit[own_column == c].mean() for c in set(own_column)]))
         told[f"chance_at_{depth}"] = min(1.0, depth / num_sets)
     return told
-
-
-def psnr_db(decoded: np.ndarray, images: np.ndarray) -> float:
-    """Returns the mean peak signal-to-noise ratio of images (N, C, S, S) in [0, 1], in dB."""
-    error = np.square(decoded.astype(np.float64) - images).mean(axis=(1, 2, 3)).clip(min=1e-12)
-    return float((-10 * np.log10(error)).mean())

@@ -20,6 +20,7 @@ from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.autoencoder_task import AutoencoderTask
 from arra_med.training.classifier_task import ClassifierTask
 from arra_med.training.clip_task import ClipTask
+from arra_med.training.descent import cosine_rate, descend
 from arra_med.training.encoder_data import (
     BatchDraw,
     EncoderImages,
@@ -29,13 +30,11 @@ from arra_med.training.encoder_data import (
 )
 from arra_med.training.encoder_settings import AutoencoderSettings, ClassifierSettings, ClipSettings, EncoderTrainConfig
 from arra_med.training.encoder_task import EncoderTask
-from arra_med.training.schedule import cosine_rate
 
 ENCODER_FOLDER = "encoder"
 MEASURES_FILE = "held_out.json"
 
 _BETAS = (0.9, 0.98)
-_MAX_GRADIENT_NORM = 1.0
 _SEED_STRIDE = 1_000_003
 _LOG_EVERY = 20
 _FREE_TO_CHANGE = {"device", "checkpoint_every"}  # settings that may differ between a run and its continuation
@@ -112,7 +111,6 @@ class _EncoderRun:
         progress.close()
 
     def _train_step(self) -> float:
-        """One optimiser step; a loss or gradient that is not finite stops the run before a weight is touched."""
         config = self.config
         torch.manual_seed(config.seed * _SEED_STRIDE + self.step)  # of dropout, so that a resumed run drops the same
         for group in self.optimizer.param_groups:
@@ -121,15 +119,8 @@ class _EncoderRun:
         images = torch.from_numpy(self.draw.views(indices, self.step)).to(self.device)
         with self._autocast():
             loss = self.task.loss(images, indices, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.task.network.parameters(), _MAX_GRADIENT_NORM)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise TrainingError(
-                f"encoder loss or gradient is not finite at step {self.step}; the last checkpoint in {self.out} is kept: "
-                "lower learning_rate or set bf16: false, and start the same command again"
-            )
-        self.optimizer.step()
+        remedy = "lower learning_rate or set bf16: false"
+        descend(loss, self.optimizer, self.task.network, what="encoder", step=self.step, out=self.out, remedy=remedy)
         return float(loss.detach())
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -24,7 +24,6 @@ from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
 from arra_med.training.alignment import TeacherShape, decoder_blocks
 from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.blocks import compile_blocks, enable_gradient_checkpointing
-from arra_med.training.consistency import Consistency
 from arra_med.training.lora import add_lora
 from arra_med.training.processes import (
     Meeting,
@@ -154,20 +153,14 @@ def _trainer(
         compile_blocks(start.model)
     if config.sharding == "fsdp2":
         set_units_and_precision(arguments, type(decoder_blocks(start.model)[0]))
-    consistency = None
-    if config.consistency is not None:
-        hidden_size = start.model.get_input_embeddings().weight.shape[1]
-        num_layers = len(decoder_blocks(start.model))
-        consistency = Consistency(
-            config.consistency, start.layout, hidden_size, num_layers, image_tokenizer.codebook.detach().float()
-        )
     task = TrainingTask(
         start.model,
         start.layout,
         z_loss_weight=config.z_loss_weight,
         alignments=config.alignment,
         teachers=[TeacherShape(teacher.width, teacher.grid) for teacher in teachers],
-        consistency=consistency,
+        consistency=config.consistency,
+        codebook=image_tokenizer.codebook if config.consistency is not None else None,
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
     training = TrainingDataset(

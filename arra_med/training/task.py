@@ -15,7 +15,7 @@ from arra_med.training.alignment import (
     at_positions,
     decoder_blocks,
 )
-from arra_med.training.consistency import Consistency
+from arra_med.training.consistency import Consistency, ConsistencyConfig
 from arra_med.training.losses import TokenLosses, token_losses
 
 
@@ -28,7 +28,8 @@ class TrainingTask(nn.Module):
         z_loss_weight: Weight of the z-loss, the same with and without alignment.
         alignments: ARRA's settings, one for each teacher.
         teachers: Shapes of their features, in the same order.
-        consistency: reAR's regulariser.
+        consistency: Settings of reAR's regulariser.
+        codebook: (codebook_size, D), what the image tokenizer's decoder reads for each code; consistency needs it.
 
     Attributes:
         step: The optimiser step, counted from 0, which a schedule of lambda needs; the trainer sets it.
@@ -45,7 +46,8 @@ class TrainingTask(nn.Module):
         z_loss_weight: float,
         alignments: Sequence[AlignmentConfig] = (),
         teachers: Sequence[TeacherShape] = (),
-        consistency: Consistency | None = None,
+        consistency: ConsistencyConfig | None = None,
+        codebook: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.language_model = language_model
@@ -54,7 +56,7 @@ class TrainingTask(nn.Module):
         self.step = 0
         self.alignments: Any = nn.ModuleList()
         self._tap: HiddenStateTap | None = None
-        self.consistency = consistency
+        self.consistency: Consistency | None = None
         if alignments or consistency is not None:
             blocks = decoder_blocks(language_model)
             hidden_size = language_model.get_input_embeddings().weight.shape[1]
@@ -64,7 +66,12 @@ class TrainingTask(nn.Module):
             ]
             self.alignments.extend(made)
             layers = [layer for alignment in made for layer in alignment.layers]
-            self._tap = HiddenStateTap(blocks, layers + (consistency.layers if consistency is not None else []))
+            if consistency is not None:
+                if codebook is None:
+                    raise ValueError("consistency needs the image tokenizer's codebook")
+                self.consistency = Consistency(consistency, layout, hidden_size, len(blocks), codebook)
+                layers += self.consistency.layers
+            self._tap = HiddenStateTap(blocks, layers)
 
     def forward(
         self,

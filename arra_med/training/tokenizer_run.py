@@ -21,11 +21,10 @@ from arra_med.runs import atomic_file, versions, write_json
 from arra_med.tokens.fidelity import TokenizerFidelity, measure_fidelity
 from arra_med.tokens.vq import VQConfig, VQTokenizer
 from arra_med.training.allocator import keep_freed_memory
-from arra_med.training.schedule import cosine_rate
+from arra_med.training.descent import cosine_rate, descend
 from arra_med.training.tokenizer_losses import TokenizerLossConfig, TokenizerObjective
 
 _GRID_COLUMNS = 8
-_MAX_GRADIENT_NORM = 1.0
 
 
 class TokenizerTrainConfig(StrictModel):
@@ -147,16 +146,8 @@ class _TokenizerRun:
         return losses.parts
 
     def _descend(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, network: torch.nn.Module) -> None:
-        """One optimiser step; a loss or gradient that is not finite stops the run before a weight is touched."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise TrainingError(
-                f"tokenizer loss or gradient is not finite at step {self.step}; the last checkpoint in {self.out} is "
-                "kept: lower learning_rate, leave a loss term out or set bf16: false, and start the same command again"
-            )
-        optimizer.step()
+        remedy = "lower learning_rate, leave a loss term out or set bf16: false"
+        descend(loss, optimizer, network, what="tokenizer", step=self.step, out=self.out, remedy=remedy)
 
     def _batch(self, step: int) -> torch.Tensor:
         """Draws a batch from (seed, step) alone, so that a resumed run sees what an uninterrupted one would."""

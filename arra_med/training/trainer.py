@@ -85,11 +85,8 @@ class TaskTrainer(Trainer):
         """AdamW on float32 weights; no decay on vectors (norms, biases); each group clipped by its own norm."""
         optimizer: torch.optim.Optimizer | None = self.optimizer
         if optimizer is None:
-            clipped = [list(self.model.language_model.parameters())]
-            if self.model.alignments:
-                clipped.append(list(self.model.alignments.parameters()))
-            if self.model.consistency is not None:
-                clipped.append(list(self.model.consistency.parameters()))
+            parts = [self.model.language_model, *filter(None, (self.model.alignments, self.model.consistency))]
+            clipped = [list(part.parameters()) for part in parts]
             groups = [
                 {"params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays], "weight_decay": decay}
                 for parameters in clipped

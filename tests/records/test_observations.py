@@ -126,7 +126,7 @@ def test_many_different_words_are_read_in_linear_time():
     text = " ".join(f"opaci{number}" for number in range(15_000))
     start = time.process_time()
     observations_of(text)
-    assert time.process_time() - start < 20  # linear takes a tenth of a second, quadratic minutes
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,4 @@ def test_time_is_linear(unit):
     text = (unit * 200_000)[:200_000]
     start = time.process_time()
     observations_of(text)
-    assert time.process_time() - start < 20  # linear takes a tenth of a second, quadratic minutes
+    assert time.process_time() - start < 1.0

@@ -49,7 +49,7 @@ def test_gradients_reach_the_blocks_up_to_the_late_one_and_the_projectors_alone(
     model = random_llama(PRESETS["tiny"], VOCABULARY.vocab_size, 64, seed=0)
     config = ConsistencyConfig(current_layer=1, next_layer=1, projector_width=8)
     codebook = torch.randn(VOCABULARY.codebook_size, 3, generator=torch.Generator().manual_seed(1))
-    subject = TrainingTask(model, LAYOUT, z_loss_weight=0.0, consistency=Consistency(config, LAYOUT, 64, 2, codebook))
+    subject = TrainingTask(model, LAYOUT, z_loss_weight=0.0, consistency=config, codebook=codebook)
     losses = subject(**{name: value for name, value in batch([10]).items() if name != "teacher_features"})
     assert float(losses["loss"].detach()) == pytest.approx(
         float(losses["image_token_loss"] + losses["consistency_loss"].detach()), rel=1e-6
