@@ -96,7 +96,8 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         return projected_frechet_distance(projection, reals[chosen], other[chosen])
 
     per_seed = per_measure[main]
-    found = effects(per_seed, roles, distance_on_rows=on_rows, patients=real.patients)
+    several = len(config.seeds) > 1
+    found = effects(per_seed, roles, distance_on_rows=on_rows, patients=real.patients) if several else []
     start = config.training.start.kind
     paper = PAPER_REDUCTION["adapt" if start == "bundle" else "text"]
     infinity = {
@@ -125,9 +126,9 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
             {"seed": seed, **{arm: per_seed[arm][number] - floor.reconstruction_floor for arm in config.arms}}
             for number, seed in enumerate(config.seeds)
         ],
-        "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)),
+        "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)) if several else None,
         "effects": [dataclasses.asdict(effect) for effect in found],
-        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)] if several else [],
         "paper_reduction": paper,
         "frechet_infinity": {"note": "extrapolated to infinitely many images, not measured", "per_arm": infinity},
     }, rows
@@ -153,10 +154,14 @@ def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[fl
             for number, seed in enumerate(config.seeds)
         ],
         "floors": dataclasses.asdict(floor) if floor is not None else None,
-        "differences": {
-            arm: dataclasses.asdict(interval) for arm, interval in differences(values, config.baseline).items()
-        },
+        "differences": _differences(values, config.baseline),
     }
+
+
+def _differences(values: Mapping[str, list[float]], baseline: str) -> dict[str, Any]:
+    if len(values[baseline]) < 2:
+        return {}
+    return {arm: dataclasses.asdict(interval) for arm, interval in differences(values, baseline).items()}
 
 
 def _infinity(projection: FeatureProjection, real: np.ndarray, other: np.ndarray) -> float | None:
@@ -190,9 +195,7 @@ def _held_out_losses(study: Study) -> dict[str, Any]:
             {"seed": seed, **{arm: losses[arm][number] for arm in config.arms}}
             for number, seed in enumerate(config.seeds)
         ],
-        "differences": {
-            arm: dataclasses.asdict(interval) for arm, interval in differences(losses, config.baseline).items()
-        },
+        "differences": _differences(losses, config.baseline),
     }
 
 

@@ -93,7 +93,7 @@ class StudyConfig(StrictModel):
         studies: Folder of the study set with real images.
         training: The training of every arm and seed, without alignment; its `fold` keeps the judge's patients out.
         arms: By name; exactly one baseline.
-        seeds: Training seeds: of order, wordings, dropout, new rows and projectors.
+        seeds: Training seeds (one of an exploratory study has no interval): of order, wordings, dropout, new rows and projectors.
         held_out: The stratum.
         judge: Encoder of the primary distance, near no training.
         other_judges: Encoders of secondary distances; one that cannot be loaded is named and left out.
@@ -115,7 +115,7 @@ class StudyConfig(StrictModel):
     studies: Path
     training: TrainConfig
     arms: dict[str, StudyArm]
-    seeds: tuple[int, ...] = Field(min_length=2)
+    seeds: tuple[int, ...] = Field(min_length=1)
     held_out: HeldOutImages
     judge: str = "efficientnet_lite2"
     other_judges: tuple[str, ...] = ()
@@ -135,6 +135,8 @@ class StudyConfig(StrictModel):
             raise ValueError("a study has exactly one arm of role baseline")
         if self.training.alignment:
             raise ValueError("training.alignment belongs to the arms: leave it out of the training")
+        if len(self.seeds) == 1 and not self.exploratory:
+            raise ValueError("one seed has no interval: give at least two, better five, or set exploratory: true")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice in seeds: each pair of trainings counts once")
         ours, theirs = self.training.fold, self.judge_fold
