@@ -24,6 +24,7 @@ from arra_med.runs import sha256_json, versions, write_json
 
 COMPARISON_FILE = "comparison.json"
 FORMAT_VERSION = 1
+_HELD_OUT_LOSS = "eval_image_token_loss"
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 
@@ -179,7 +180,7 @@ def _held_out_losses(study: Study) -> dict[str, Any]:
     config = study.config
     losses = {
         arm: [
-            float(read_bundle_info(study.bundle_folder(StudyRun(arm, seed))).training["held_out"]["eval_loss"])
+            float(read_bundle_info(study.bundle_folder(StudyRun(arm, seed))).training["held_out"][_HELD_OUT_LOSS])
             for seed in config.seeds
         ]
         for arm in config.arms
