@@ -91,7 +91,10 @@ class Study:
         self.corpus = Corpus.open(config.training.corpus)
         require_same_corpus(self.studies, self.corpus, config)
         self.judge = load_encoder(config.judge)
-        self.other_judges, self.missing_judges = self._other_judges()
+        self.other_judges: list[FrozenEncoder] = []
+        self.missing_judges: list[str] = []
+        self._exposures = [encoder_exposure(self.judge, config.judge)]
+        self._load_other_judges()
         self.notes = self._guard()
 
     def run(self) -> None:
@@ -168,14 +171,15 @@ class Study:
     def _teachers(self) -> list[str]:
         return list(dict.fromkeys(arm.teacher for arm in self.config.arms.values() if arm.teacher is not None))
 
-    def _other_judges(self) -> tuple[list[FrozenEncoder], list[str]]:
-        found, missing = [], []
+    def _load_other_judges(self) -> None:
         for name in self.config.other_judges:
             try:
-                found.append(load_encoder(name))
+                encoder = load_encoder(name)
             except EncoderError as error:
-                missing.append(str(error))
-        return found, missing
+                self.missing_judges.append(str(error))
+                continue
+            self.other_judges.append(encoder)
+            self._exposures.append(encoder_exposure(encoder, name))
 
     def _guard(self) -> list[str]:
         """Checks overlaps once; the corpus and everything else that was checked must stay what it was."""
@@ -184,10 +188,6 @@ class Study:
             source = name.removeprefix("permuted:")
             if not source.startswith("random:"):  # a control that has seen nothing
                 teachers.append(encoder_exposure(load_encoder(source), source))
-        names = [self.config.judge, *self.config.other_judges[: len(self.other_judges)]]
-        judges = [
-            encoder_exposure(encoder, n) for encoder, n in zip([self.judge, *self.other_judges], names, strict=True)
-        ]
         told = {
             "corpus": sha256_json(self.corpus.metadata),
             "study_set": self.studies.content_sha256,
@@ -205,7 +205,7 @@ class Study:
                     )
                 return list(there.notes)
             classifiers = Exposure("the classifiers of the judge's fold", frozenset(), self._judge_fold_contents())
-            notes = require_untouched(self.studies, self.config, [*judges, classifiers], teachers)
+            notes = require_untouched(self.studies, self.config, [*self._exposures, classifiers], teachers)
             write_json(path, {"fingerprint": sha256_json(told), "notes": notes})
             return notes
 
