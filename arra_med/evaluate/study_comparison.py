@@ -4,11 +4,13 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.hub import display_name
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, differences, effects, verdicts
 from arra_med.evaluate.distances import density_coverage, precision_recall
@@ -226,6 +228,11 @@ def _settings(study: Study) -> dict[str, Any]:
     for name in ("corpus", "image_tokenizer"):
         settings["training"].pop(name)
     settings["training"]["samples"] = None
+    start = settings["training"]["start"]
+    for name in {"path", "model"} & start.keys():
+        start[name] = Path(start[name]).name if name == "path" else display_name(start[name])
+    settings["judge"] = study.judge.name
+    settings["other_judges"] = [encoder.name for encoder in study.other_judges]
     for name, arm in settings["arms"].items():
         if arm["alignment"] is not None:
             arm["alignment"].pop("teacher_features")

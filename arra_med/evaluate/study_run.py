@@ -18,6 +18,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders import load_encoder
 from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.hub import display_name
 from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.drawing import draw_images, read_drawing_info
@@ -176,7 +177,8 @@ class Study:
             try:
                 encoder = load_encoder(name)
             except EncoderError as error:
-                self.missing_judges.append(str(error))
+                self.say(str(error))
+                self.missing_judges.append(f"{display_name(name)} could not be loaded and did not judge")
                 continue
             self.other_judges.append(encoder)
             self._exposures.append(encoder_exposure(encoder, name))
