@@ -156,18 +156,20 @@ class Study:
 
     def _claim(self) -> None:
         path = self.out / SETTINGS_FILE
-        if path.is_file():
-            there = load_config(path, StudyConfig)
-            if there != self.config:
-                ours, theirs = self.config.model_dump(mode="json"), there.model_dump(mode="json")
-                other = ", ".join(sorted(key for key in ours if ours[key] != theirs[key]))
-                raise EvaluationError(
-                    f"{self.out}: holds a study with other settings ({other}); nothing was changed: give another --out"
-                )
-            return
-        if self.out.is_dir() and any(self.out.iterdir()):
+        if not path.is_file() and self.out.is_dir() and any(
+            file.name != LOCKS and not file.name.startswith(".") for file in self.out.iterdir()
+        ):
             raise EvaluationError(f"{self.out}: is not empty and holds no study: give an empty or new folder as --out")
-        dump_config(self.config, path)
+        with lock(self.out / LOCKS, "settings"):  # of several that start at once, the first one claims the folder
+            if not path.is_file():
+                dump_config(self.config, path)
+        there = load_config(path, StudyConfig)
+        if there != self.config:
+            ours, theirs = self.config.model_dump(mode="json"), there.model_dump(mode="json")
+            other = ", ".join(sorted(key for key in ours if ours[key] != theirs[key]))
+            raise EvaluationError(
+                f"{self.out}: holds a study with other settings ({other}); nothing was changed: give another --out"
+            )
 
     def _teachers(self) -> list[str]:
         return list(dict.fromkeys(arm.teacher for arm in self.config.arms.values() if arm.teacher is not None))
