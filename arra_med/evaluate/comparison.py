@@ -165,9 +165,9 @@ def _over_seeds_and_patients(
 
     found = hierarchical_interval(log_ratio, num_seeds, patients)
     return Interval(
-        estimate=float(-np.expm1(found.estimate)),
-        low=float(-np.expm1(found.high)),
-        high=float(-np.expm1(found.low)),
+        estimate=float(0 - np.expm1(found.estimate)),
+        low=float(0 - np.expm1(found.high)),
+        high=float(0 - np.expm1(found.low)),
         confidence=found.confidence,
         num_units=found.num_units,
         method=found.method,

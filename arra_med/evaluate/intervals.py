@@ -113,9 +113,9 @@ def reduction_interval(baseline: Sequence[float], treated: Sequence[float], conf
     log_ratios = np.log(second / first)
     mean, half = log_ratios.mean(), _t_half_width(log_ratios, confidence)
     return Reduction(
-        reduction=float(-np.expm1(mean)),
-        low=float(-np.expm1(mean + half)),
-        high=float(-np.expm1(mean - half)),
+        reduction=float(0 - np.expm1(mean)),  # never -0.0, which would be written as a rise
+        low=float(0 - np.expm1(mean + half)),
+        high=float(0 - np.expm1(mean - half)),
         confidence=confidence,
         num_seeds=len(log_ratios),
         log_ratios=tuple(log_ratios.tolist()),

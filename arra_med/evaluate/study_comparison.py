@@ -4,11 +4,13 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.hub import display_name
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, differences, effects, verdicts
 from arra_med.evaluate.distances import density_coverage, precision_recall
@@ -24,6 +26,7 @@ from arra_med.runs import sha256_json, versions, write_json
 
 COMPARISON_FILE = "comparison.json"
 FORMAT_VERSION = 1
+_HELD_OUT_LOSS = "eval_image_token_loss"
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 
@@ -184,7 +187,7 @@ def _held_out_losses(study: Study) -> dict[str, Any]:
     config = study.config
     losses = {
         arm: [
-            float(read_bundle_info(study.bundle_folder(StudyRun(arm, seed))).training["held_out"]["eval_loss"])
+            float(read_bundle_info(study.bundle_folder(StudyRun(arm, seed))).training["held_out"][_HELD_OUT_LOSS])
             for seed in config.seeds
         ]
         for arm in config.arms
@@ -228,6 +231,11 @@ def _settings(study: Study) -> dict[str, Any]:
     for name in ("corpus", "image_tokenizer"):
         settings["training"].pop(name)
     settings["training"]["samples"] = None
+    start = settings["training"]["start"]
+    for name in {"path", "model"} & start.keys():
+        start[name] = Path(start[name]).name if name == "path" else display_name(start[name])
+    settings["judge"] = study.judge.name
+    settings["other_judges"] = [encoder.name for encoder in study.other_judges]
     for name, arm in settings["arms"].items():
         if arm["alignment"] is not None:
             arm["alignment"].pop("teacher_features")

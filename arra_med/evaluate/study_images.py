@@ -1,5 +1,6 @@
 """The real images of a study: the held-out stratum, the judge's own patients, and what no arm may have seen of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.provenance import Exposure, require_disjoint
 from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate.finding_judge import judge_features
+from arra_med.evaluate.resampling import MIN_PATIENTS
 from arra_med.evaluate.study_settings import StudyConfig
 from arra_med.records.study import Split, StudyRecord
 from arra_med.runs import atomic_file, sha256_json
@@ -50,7 +52,8 @@ def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> Re
     """Returns the stratum's images of a held-out split.
 
     Raises:
-        EvaluationError: If they are too few for the primary distance.
+        EvaluationError: If they are too few for the primary distance; of the test split also on halves of its patients,
+            which floors and intervals are made of.
     """
     repeated = set(studies.duplicates)  # a copy biases every distance
     rows = [
@@ -58,14 +61,33 @@ def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> Re
         for row, record in enumerate(studies.records())
         if record.split == split and config.held_out.holds(record) and record.image_id not in repeated
     ]
-    chosen = _first_by_hash(studies, rows, config.held_out.max_images)
-    needed = config.num_dims + 1
-    if len(chosen) < needed:
+    images = _real_images(studies, _first_by_hash(studies, rows, config.held_out.max_images))
+    needed, source = config.num_dims + 1, config.held_out.source
+    if len(images.records) < needed:
         raise EvaluationError(
-            f"the {split} split has {len(chosen)} images of source {config.held_out.source} in this stratum, a distance of "
+            f"the {split} split has {len(images.records)} images of source {source} in this stratum, a distance of "
             f"{config.num_dims} dimensions needs {needed}: ingest more, widen held_out, or lower num_dims"
         )
-    return _real_images(studies, chosen)
+    if split == "test":
+        _require_halves(images, needed, source)
+    return images
+
+
+def _require_halves(images: RealImages, needed: int, source: str) -> None:
+    """Whichever half of the patients is drawn, a distance can be taken of its images."""
+    counts = sorted(Counter(images.patients).values())
+    if len(counts) < MIN_PATIENTS:
+        raise EvaluationError(
+            f"the test images of source {source} come from {len(counts)} patients, an interval over patients needs "
+            f"{MIN_PATIENTS}: ingest more, or widen held_out"
+        )
+    fewest = min(sum(counts[: len(counts) // 2]), (sum(counts) - counts[-1]) // 2)
+    if fewest < needed:
+        raise EvaluationError(
+            f"the test split has {sum(counts)} images of {len(counts)} patients of source {source}; half of the patients "
+            f"can have as few as {fewest}, and floors and intervals need {needed} there: ingest more, widen held_out, "
+            f"or set num_dims to {max(fewest - 1, 1)}"
+        )
 
 
 def judge_patients(studies: StudySet, config: StudyConfig) -> RealImages:
@@ -189,4 +211,5 @@ def _first_by_hash(studies: StudySet, rows: Sequence[int], limit: int | None) ->
 
 def _real_images(studies: StudySet, rows: Sequence[int]) -> RealImages:
     records = studies.records()
-    return RealImages(tuple(records[row] for row in rows), np.stack([studies.view(row) for row in rows]))
+    views = [studies.view(row) for row in rows]
+    return RealImages(tuple(records[row] for row in rows), np.stack(views) if views else np.empty(0, np.uint8))

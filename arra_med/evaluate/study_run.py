@@ -18,6 +18,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders import load_encoder
 from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.hub import display_name
 from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.drawing import draw_images, read_drawing_info
@@ -91,7 +92,10 @@ class Study:
         self.corpus = Corpus.open(config.training.corpus)
         require_same_corpus(self.studies, self.corpus, config)
         self.judge = load_encoder(config.judge)
-        self.other_judges, self.missing_judges = self._other_judges()
+        self.other_judges: list[FrozenEncoder] = []
+        self.missing_judges: list[str] = []
+        self._exposures = [encoder_exposure(self.judge, config.judge)]
+        self._load_other_judges()
         self.notes = self._guard()
 
     def run(self) -> None:
@@ -152,30 +156,36 @@ class Study:
 
     def _claim(self) -> None:
         path = self.out / SETTINGS_FILE
-        if path.is_file():
-            there = load_config(path, StudyConfig)
-            if there != self.config:
-                ours, theirs = self.config.model_dump(mode="json"), there.model_dump(mode="json")
-                other = ", ".join(sorted(key for key in ours if ours[key] != theirs[key]))
-                raise EvaluationError(
-                    f"{self.out}: holds a study with other settings ({other}); nothing was changed: give another --out"
-                )
-            return
-        if self.out.is_dir() and any(self.out.iterdir()):
+        if (
+            not path.is_file()
+            and self.out.is_dir()
+            and any(file.name != LOCKS and not file.name.startswith(".") for file in self.out.iterdir())
+        ):
             raise EvaluationError(f"{self.out}: is not empty and holds no study: give an empty or new folder as --out")
-        dump_config(self.config, path)
+        with lock(self.out / LOCKS, "settings"):  # of several that start at once, the first one claims the folder
+            if not path.is_file():
+                dump_config(self.config, path)
+        there = load_config(path, StudyConfig)
+        if there != self.config:
+            ours, theirs = self.config.model_dump(mode="json"), there.model_dump(mode="json")
+            other = ", ".join(sorted(key for key in ours if ours[key] != theirs[key]))
+            raise EvaluationError(
+                f"{self.out}: holds a study with other settings ({other}); nothing was changed: give another --out"
+            )
 
     def _teachers(self) -> list[str]:
         return list(dict.fromkeys(arm.teacher for arm in self.config.arms.values() if arm.teacher is not None))
 
-    def _other_judges(self) -> tuple[list[FrozenEncoder], list[str]]:
-        found, missing = [], []
+    def _load_other_judges(self) -> None:
         for name in self.config.other_judges:
             try:
-                found.append(load_encoder(name))
+                encoder = load_encoder(name)
             except EncoderError as error:
-                missing.append(str(error))
-        return found, missing
+                self.say(str(error))
+                self.missing_judges.append(f"{display_name(name)} could not be loaded and did not judge")
+                continue
+            self.other_judges.append(encoder)
+            self._exposures.append(encoder_exposure(encoder, name))
 
     def _guard(self) -> list[str]:
         """Checks overlaps once; the corpus and everything else that was checked must stay what it was."""
@@ -184,10 +194,6 @@ class Study:
             source = name.removeprefix("permuted:")
             if not source.startswith("random:"):  # a control that has seen nothing
                 teachers.append(encoder_exposure(load_encoder(source), source))
-        names = [self.config.judge, *self.config.other_judges[: len(self.other_judges)]]
-        judges = [
-            encoder_exposure(encoder, n) for encoder, n in zip([self.judge, *self.other_judges], names, strict=True)
-        ]
         told = {
             "corpus": sha256_json(self.corpus.metadata),
             "study_set": self.studies.content_sha256,
@@ -205,7 +211,7 @@ class Study:
                     )
                 return list(there.notes)
             classifiers = Exposure("the classifiers of the judge's fold", frozenset(), self._judge_fold_contents())
-            notes = require_untouched(self.studies, self.config, [*judges, classifiers], teachers)
+            notes = require_untouched(self.studies, self.config, [*self._exposures, classifiers], teachers)
             write_json(path, {"fingerprint": sha256_json(told), "notes": notes})
             return notes
 

@@ -4,6 +4,7 @@ The file is committed before the study runs. Everything that could be chosen wit
 endpoint, stratum, number of images, seeds, how guidance is chosen, which arms are controls.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -20,6 +21,9 @@ from arra_med.training.alignment import AlignmentConfig
 from arra_med.training.settings import TrainConfig
 
 Role = Literal["baseline", "treatment", "control"]
+
+_ARM_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_SHARED = {"name", "corpus", "image_tokenizer", "expected", "alignment", "sources", "fold", "seed"}
 
 
 def _without_features(values: Any) -> Any:
@@ -137,6 +141,13 @@ class StudyConfig(StrictModel):
             raise ValueError("training.alignment belongs to the arms: leave it out of the training")
         if len(self.seeds) == 1 and not self.exploratory:
             raise ValueError("one seed has no interval: give at least two, better five, or set exploratory: true")
+        for name, arm in self.arms.items():
+            if not _ARM_NAME.fullmatch(name):
+                raise ValueError(f"arm {name!r} becomes a folder: name it with letters, digits, '-' and '_'")
+            if shared := sorted(_SHARED & arm.training.keys()):
+                raise ValueError(
+                    f"arm {name} changes {', '.join(shared)} of the training, which all arms share: leave it out"
+                )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice in seeds: each pair of trainings counts once")
         ours, theirs = self.training.fold, self.judge_fold
@@ -144,6 +155,8 @@ class StudyConfig(StrictModel):
             raise ValueError(
                 "judge_fold must be another fold of the same count as training.fold, or its patients were trained on"
             )
+        for arm_name in self.arms:  # an arm that cannot be trained is an error now, not after the other trainings
+            self.train_config(StudyRun(arm_name, self.seeds[0]), Path("teacher.parquet"))
         return self
 
     @property
