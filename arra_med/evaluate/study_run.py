@@ -156,8 +156,10 @@ class Study:
 
     def _claim(self) -> None:
         path = self.out / SETTINGS_FILE
-        if not path.is_file() and self.out.is_dir() and any(
-            file.name != LOCKS and not file.name.startswith(".") for file in self.out.iterdir()
+        if (
+            not path.is_file()
+            and self.out.is_dir()
+            and any(file.name != LOCKS and not file.name.startswith(".") for file in self.out.iterdir())
         ):
             raise EvaluationError(f"{self.out}: is not empty and holds no study: give an empty or new folder as --out")
         with lock(self.out / LOCKS, "settings"):  # of several that start at once, the first one claims the folder
