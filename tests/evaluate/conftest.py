@@ -1,8 +1,11 @@
 """What the tests of this room share: the tiny bundle, and studies for its prompts."""
 
+from pathlib import Path
+
 import pytest
 
 from arra_med.records.study import StudyRecord
+from tests.evaluate.tiny_study import TinyStudy, write_tiny_study
 from tests.generate.conftest import bundle, layout, model
 
 __all__ = ["bundle", "layout", "model"]
@@ -24,3 +27,12 @@ def records() -> list[StudyRecord]:
         )
         for row in range(40)
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    """The input of a tiny study."""
+    with pytest.MonkeyPatch.context() as patch:
+        root: Path = tmp_path_factory.mktemp("tiny_study")
+        patch.setenv("ARRA_MED_KEY_FILE", str(root / "key"))
+        return write_tiny_study(root)
