@@ -29,11 +29,13 @@ def compare(
     from arra_med.evaluate.shared_tasks import lock
     from arra_med.evaluate.study_comparison import COMPARISON_FILE
     from arra_med.evaluate.study_comparison import compare as write_comparison
+    from arra_med.evaluate.study_readings import prompt_effect_tasks
     from arra_med.evaluate.study_run import LOCKS, Study
     from arra_med.evaluate.study_settings import StudyConfig
 
     study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, say=typer.echo)
     study.run()
+    study.share("prompt effects", prompt_effect_tasks(study))
     with lock(out / LOCKS, "comparison"):
         told = write_comparison(study)
     for verdict in told["primary"]["verdicts"]:

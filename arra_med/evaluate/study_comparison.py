@@ -18,6 +18,7 @@ from arra_med.evaluate.drawing import read_drawing, reconstruct_images
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, small_set_distances
 from arra_med.evaluate.frechet import FeatureProjection, frechet_infinity, projected_frechet_distance
 from arra_med.evaluate.study_images import stored_features
+from arra_med.evaluate.study_readings import read_agreement, read_utility
 from arra_med.evaluate.study_run import GUIDANCE_FILE, RUN_FILE, TEST, GuidanceChoice, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.generate.session import SYNTHETIC_NOTICE
@@ -56,6 +57,8 @@ def compare(study: Study) -> dict[str, Any]:
         "secondary": secondary,
         "held_out_loss": _held_out_losses(study),
         "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
+        "agreement": read_agreement(study),
+        "utility": read_utility(study) if config.utility else None,
         "compute": _compute(study),
         "notes": [*study.notes, *study.missing_judges],
         "versions": versions(),

@@ -107,6 +107,7 @@ class StudyConfig(StrictModel):
         rules: The other sampling rules.
         image_seed: Of the first held-out image; image i of every arm and seed has `image_seed + i`.
         findings: Harmonised names to read; empty takes every one that is frequent enough.
+        prompt_findings: Findings whose wordings are drawn against a normal one at the same seeds; empty draws none.
         utility: Whether to draw images for the judge's patients and train classifiers on them.
         privacy: Whether to look for copies of training images and for membership.
         views: Views of each training study in corpus and features.
@@ -129,6 +130,7 @@ class StudyConfig(StrictModel):
     rules: SamplingRules = SamplingRules()
     image_seed: int = 0
     findings: tuple[str, ...] = ()
+    prompt_findings: tuple[str, ...] = ()
     utility: bool = True
     privacy: bool = True
     views: int = Field(default=1, gt=0)
