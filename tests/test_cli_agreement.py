@@ -55,7 +55,7 @@ def test_agreement_draws_held_out_reports_and_writes_all_rows(
     assert run("evaluate", "agreement", *words) == 0
     assert [(call["num"], call["guidance"], call["seed"]) for call in drawn] == [(240, 2.0, 9)]
     told = capsys.readouterr().out
-    assert "effusion (240 synthetic images, 80 positives): AUROC 0.9" in told
+    assert "effusion (240 synthetic images, 80 positives): AUROC 0.88 [0.83, 0.92], real 0.92" in told
     assert "effusion, sex=F" in told
     assert "macro (240 synthetic images, 2 findings): AUROC" in told
     assert "research use only" in told
