@@ -47,7 +47,7 @@ def compare(study: Study) -> dict[str, Any]:
         secondary += _distances(study, encoder, primary=False)[1]
     result = {
         "format_version": FORMAT_VERSION,
-        "notice": f"{SYNTHETIC_NOTICE} Research use only.",
+        "notice": SYNTHETIC_NOTICE,
         "name": config.name,
         "question": config.question,
         "exploratory": config.exploratory,
