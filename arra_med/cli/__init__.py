@@ -16,6 +16,7 @@ from arra_med.cli.evaluation_commands import evaluate_app
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
 from arra_med.cli.model_commands import app_command, bundle_app, generate
+from arra_med.cli.moments_commands import moments_app
 from arra_med.cli.plan_commands import plan
 from arra_med.cli.privacy_commands import deidentify, key
 from arra_med.cli.sentences import run_and_explain
@@ -49,6 +50,7 @@ app.command()(train)
 app.command()(generate)
 app.command("app")(app_command)
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(moments_app, name="moments")
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)

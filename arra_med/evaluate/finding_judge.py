@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from arra_med.corpus.study_set import StudySet
-from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import StudySetError
 from arra_med.imaging.view import from_uint8
 from arra_med.records.study import Split
@@ -69,12 +69,12 @@ class FindingJudge:
         return float(roc_auc_score(images.positive, self.scores(images.features)))
 
 
-def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray]) -> np.ndarray:
-    """Encodes uint8 views (C, S, S) -> float32 (n, D), the mean feature."""
+def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray], feature: Feature = "mean") -> np.ndarray:
+    """Encodes uint8 views (C, S, S) -> float32 (n, D), a global feature."""
     parts = []
     for start in range(0, len(views), _BATCH_SIZE):
         batch = torch.from_numpy(from_uint8(np.stack(views[start : start + _BATCH_SIZE])))
-        parts.append(encoder(batch).mean.cpu().numpy())
+        parts.append(encoder(batch).get(feature).float().cpu().numpy())
     return np.concatenate(parts)
 
 
