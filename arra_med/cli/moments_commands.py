@@ -16,8 +16,13 @@ moments_app = typer.Typer(help="Judges across sites that may not share images.",
 MomentsFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="The safetensors file to write.")]
 ProjectionOption = Annotated[
     Path | None,
-    typer.Option("--projection", metavar="FILE", help="Full-width moments of real training images: 64 dimensions."),
+    typer.Option(
+        "--projection",
+        metavar="FILE",
+        help="Full-width moments of real training images, whose main directions to keep.",
+    ),
 ]
+DimsOption = Annotated[int, typer.Option("--dims", min=1, max=64, help="Directions of the projection.")]
 
 
 @moments_app.command("export")
@@ -32,16 +37,21 @@ def export_command(
     feature: Annotated[Literal["cls", "mean", "trunk-cls"], typer.Option(help="Of the judge.")] = "mean",
     generated: Annotated[bool, typer.Option("--generated", help="The images are synthetic.")] = False,
     projection: ProjectionOption = None,
+    dims: DimsOption = 64,
+    public: Annotated[
+        bool, typer.Option("--public", help="Anyone may have these images: export them whatever their number.")
+    ] = False,
     device: DeviceOption = None,
 ) -> None:
     """Writes mean and covariance of a judge's features, and nothing of single images.
 
-    Few images can be recognised in their moments, so a set needs 100 of them and two for each dimension. A smaller one
-    can be projected onto 64 dimensions of real training images, whose moments another site may give.
+    Few images can be recognised in their moments, so a set needs 100 of them and five for each dimension. A smaller one
+    can be projected onto few dimensions of real training images, whose moments come from a large or a public set.
 
     \b
     Examples:
-      arra-med moments export --studies studies/ --split train --judge efficientnet_lite2 --out train.safetensors
+      arra-med moments export --studies studies/ --split train --judge efficientnet_lite2 --public \\
+          --out train.safetensors
       arra-med moments export --studies studies/ --split test --judge efficientnet_lite2 \\
           --projection train.safetensors --out site.safetensors
       arra-med moments export --images out/ --generated --judge efficientnet_lite2 --out synthetic.safetensors
@@ -64,7 +74,17 @@ def export_command(
         folder = read_view_folder(images or Path(), modality)
         views, spec = folder.views, folder.spec
     encoder = load_encoder(judge).to(resolve_device(device or "auto"))
-    site = site_moments(views, spec, encoder, feature=feature, generated=generated, training=training, progress=True)
+    site = site_moments(
+        views,
+        spec,
+        encoder,
+        feature=feature,
+        generated=generated,
+        training=training,
+        num_dims=dims,
+        public=public,
+        progress=True,
+    )
     write_site_moments(site, out)
     typer.echo(f"moments of {site.info.num_images} images, {len(site.moments.mean)} dimensions, written to {out}")
 
@@ -92,6 +112,7 @@ def distance_command(
     first: Annotated[Path, typer.Argument(metavar="REAL", help="Moments of real images.")],
     second: Annotated[Path, typer.Argument(metavar="GENERATED", help="Moments of generated (or other real) images.")],
     projection: ProjectionOption = None,
+    dims: DimsOption = 64,
     allow_unequal: Annotated[
         bool, typer.Option("--allow-unequal", help="Compare different numbers of images, which biases the distance.")
     ] = False,
@@ -109,7 +130,7 @@ def distance_command(
 
     training = None if projection is None else read_site_moments(projection)
     sides = [read_site_moments(path) for path in (first, second)]
-    found = site_distance(sides[0], sides[1], training=training, allow_unequal=allow_unequal)
+    found = site_distance(sides[0], sides[1], training=training, num_dims=dims, allow_unequal=allow_unequal)
     kinds = ["generated" if synthetic else "real" for synthetic in found.generated]
     width = f"projected on {found.num_dims} dimensions" if found.projected else f"full width ({found.num_dims})"
     typer.echo(

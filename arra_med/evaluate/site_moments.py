@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from arra_med.config import StrictModel
 from arra_med.encoders.base import Feature
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.frechet import FeatureProjection, frechet_distance_of_moments
+from arra_med.evaluate.frechet import MAX_PROJECTED_DIMS, FeatureProjection, frechet_distance_of_moments
 from arra_med.evaluate.moments import Moments
 from arra_med.imaging.view import CanonicalView
 from arra_med.runs import atomic_file, versions
@@ -88,8 +88,8 @@ class SiteMoments:
         return hashlib.sha256(b"".join(np.ascontiguousarray(array, "<f8").tobytes() for array in arrays)).hexdigest()
 
 
-def site_projection(training: SiteMoments) -> FeatureProjection:
-    """Returns the projection that training moments fix.
+def site_projection(training: SiteMoments, num_dims: int = MAX_PROJECTED_DIMS) -> FeatureProjection:
+    """Returns the projection that training moments fix, on `num_dims` directions.
 
     Raises:
         EvaluationError: If they are of generated images, or projected already.
@@ -99,7 +99,7 @@ def site_projection(training: SiteMoments) -> FeatureProjection:
         raise EvaluationError(
             f"a projection comes from full-width moments of real training images, these are of {kind}: export them anew"
         )
-    return FeatureProjection.of_moments(training.moments)
+    return FeatureProjection.of_moments(training.moments, num_dims)
 
 
 def merged_sites(sites: Sequence[SiteMoments]) -> SiteMoments:
@@ -216,7 +216,12 @@ class SiteDistance:
 
 
 def site_distance(
-    first: SiteMoments, second: SiteMoments, *, training: SiteMoments | None = None, allow_unequal: bool = False
+    first: SiteMoments,
+    second: SiteMoments,
+    *,
+    training: SiteMoments | None = None,
+    num_dims: int = MAX_PROJECTED_DIMS,
+    allow_unequal: bool = False,
 ) -> SiteDistance:
     """Compares two files of moments.
 
@@ -224,6 +229,7 @@ def site_distance(
         first: Moments, merged or of one site.
         second: As well.
         training: Full-width moments of other real images; both sides are then projected onto their directions.
+        num_dims: Directions of that projection.
         allow_unequal: Whether the numbers of images may differ, although the distance depends on them.
 
     Raises:
@@ -242,7 +248,7 @@ def site_distance(
     if training is not None:
         if first.info.projection is not None:
             raise EvaluationError("the files are projected already: leave out --projection")
-        projection = site_projection(training)
+        projection = site_projection(training, num_dims)
         require_same_judge([training.info, first.info], ["the training moments", names[0]])
         if training.content_sha256 in (first.content_sha256, second.content_sha256):
             raise EvaluationError(
@@ -250,16 +256,16 @@ def site_distance(
             )
         share = projection.explained_share
         moments = [projection.apply_to_moments(each) for each in moments]
-    num_dims = len(moments[0].mean)
+    width = len(moments[0].mean)
     projected = training is not None or first.info.projection is not None
-    if projected and min(num_images) <= num_dims:
-        raise EvaluationError(f"a side has {min(num_images)} images, a projection on {num_dims} needs more: add images")
+    if projected and min(num_images) <= width:
+        raise EvaluationError(f"a side has {min(num_images)} images, a projection on {width} needs more: add images")
     return SiteDistance(
         value=frechet_distance_of_moments(*moments),
         judge=first.info.judge,
         judge_sha256=first.info.judge_sha256,
         feature=first.info.feature,
-        num_dims=num_dims,
+        num_dims=width,
         projected=projected,
         explained_share=share,
         num_images=num_images,

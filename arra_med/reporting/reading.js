@@ -84,6 +84,13 @@
     URL.revokeObjectURL(link.href);
   }
 
+  function clear() {
+    if (!window.confirm("Forget all answers to this set in this browser?")) return;
+    state = { reader: "", position: 0, answers: {} };
+    byId("reader").value = "";
+    show(0);
+  }
+
   function nextUnanswered() {
     const count = set.images.length;
     for (let step = 1; step <= count; step += 1) {
@@ -99,9 +106,12 @@
   byId("next").addEventListener("click", () => show(state.position + 1));
   byId("unanswered").addEventListener("click", nextUnanswered);
   byId("download").addEventListener("click", download);
+  byId("clear").addEventListener("click", clear);
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("textarea, input[type=text]") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("button, textarea, input[type=text]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
+    if (key.startsWith("arrow") && event.target.matches("input")) return; // arrows move within a row of choices
     if (key === "r") choose("real_or_synthetic", "real");
     else if (key === "s") choose("real_or_synthetic", "synthetic");
     else if (key >= "1" && key <= "5") choose("quality", key);

@@ -115,11 +115,26 @@ def test_few_images_can_be_recognised_and_are_not_exported() -> None:
     outside = np.linalg.svd(moments.covariance)[0][:, 19:]
     distance = np.linalg.norm((values - moments.mean) @ outside, axis=1)
     assert distance[:20].max() < 1e-9 < 1 < distance[20:].min()
-    assert (fewest_images(6), fewest_images(64), fewest_images(1280)) == (100, 128, 2560)
+    assert (fewest_images(6), fewest_images(64), fewest_images(1280)) == (100, 320, 6400)
     with pytest.raises(EvaluationError, match="99 different images and moments of 6 dimensions need 100 before"):
         site(99)
     with pytest.raises(EvaluationError, match="the set has 50 different images"):
         site_moments(views(50) * 4, SPEC, JUDGE)
+    assert site(99, public=True).info.num_images == 99
+
+
+def test_fewer_directions_are_the_first_ones() -> None:
+    training = site(300, 9)
+    three, all_six = site(120, training=training, num_dims=3), site(120, training=training)
+    np.testing.assert_allclose(three.moments.mean, all_six.moments.mean[:3])
+    np.testing.assert_allclose(three.moments.covariance, all_six.moments.covariance[:3, :3])
+    late = site_distance(site(120), site(120, 1, 200), training=training, num_dims=3)
+    assert late.num_dims == 3
+    assert late.value == pytest.approx(
+        site_distance(three, site(120, 1, 200, training=training, num_dims=3)).value, rel=1e-6
+    )
+    with pytest.raises(EvaluationError, match="differ in projection"):
+        merged_sites([three, site(130, 1, training=training)])
 
 
 def test_a_file_holds_the_moments_and_nothing_of_single_images(tmp_path: Path) -> None:
