@@ -31,10 +31,10 @@ def score(
     batch_size: BatchOption = 16,
     device: DeviceOption = None,
 ) -> None:
-    """Ranks image-report pairs by how much the report makes the image likelier.
+    """Finds reports that do not fit their image.
 
-    Rank 1 is the likeliest mismatch. Start the same command again to go on after a stop. Scores depend on the bundle:
-    one that was trained on the images scores them too high.
+    Ranks the pairs by how much the report makes the image likelier; rank 1 is the likeliest mismatch. Start the same
+    command again to go on after a stop. A bundle that was trained on the images scores them too high.
 
     \b
     Example:
