@@ -13,6 +13,7 @@ from arra_med.cli import chameleon_commands
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
 from arra_med.cli.evaluation_commands import evaluate_app
+from arra_med.cli.fidelity_commands import fidelity_command
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
 from arra_med.cli.model_commands import app_command, bundle_app, generate
@@ -49,6 +50,7 @@ app.command()(train)
 app.command()(generate)
 app.command("app")(app_command)
 app.add_typer(evaluate_app, name="evaluate")
+evaluate_app.command("fidelity")(fidelity_command)
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)

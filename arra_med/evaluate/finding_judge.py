@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -16,11 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.errors import StudySetError
-from arra_med.imaging.view import from_uint8
+from arra_med.evaluate.judged import judged_features
 from arra_med.records.study import Split
 from arra_med.records.wording import canonical_labels
 
-_BATCH_SIZE = 16
 _MIN_POSITIVES = 10
 _INVERSE_PENALTY = 1e-3  # strong: a thousand features, some tens of positives
 
@@ -70,12 +68,8 @@ class FindingJudge:
 
 
 def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray]) -> np.ndarray:
-    """Encodes uint8 views (C, S, S) -> float32 (n, D), the mean feature."""
-    parts = []
-    for start in range(0, len(views), _BATCH_SIZE):
-        batch = torch.from_numpy(from_uint8(np.stack(views[start : start + _BATCH_SIZE])))
-        parts.append(encoder(batch).mean.cpu().numpy())
-    return np.concatenate(parts)
+    """Encodes a list of uint8 views (C, S, S) -> float32 (n, D), the mean feature; see `judged_features`."""
+    return judged_features(encoder, np.stack(views))
 
 
 def real_images(
