@@ -28,6 +28,7 @@ COMMANDS = [
     "cards",
     "deidentify",
     "encoder train",
+    "evaluate fidelity",
     "evaluate prompt-effect",
     "features",
     "generate",

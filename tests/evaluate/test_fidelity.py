@@ -131,14 +131,13 @@ def _interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"rules": {"guidance_scale": 1.0}}, {"num_images": 33}])
-def test_another_run_is_refused_and_nothing_overwritten(change: dict[str, Any], studies: Path, tmp_path: Path) -> None:
+def test_another_run_is_refused_and_nothing_overwritten(studies: Path, tmp_path: Path) -> None:
     measure_fidelity(config(studies), tmp_path / "out")
     before = files_of(tmp_path / "out")
-    with pytest.raises(
-        EvaluationError, match="holds a run with another settings; nothing was overwritten: choose another"
-    ):
-        measure_fidelity(config(studies, **change), tmp_path / "out")
+    changes: tuple[dict[str, Any], ...] = ({"seed": 1}, {"rules": {"guidance_scale": 1.0}}, {"num_images": 33})
+    for change in changes:
+        with pytest.raises(EvaluationError, match="holds a run with another settings; nothing was overwritten: choose"):
+            measure_fidelity(config(studies, **change), tmp_path / "out")
     assert files_of(tmp_path / "out") == before
 
 
