@@ -29,6 +29,7 @@ COMMANDS = [
     "deidentify",
     "encoder train",
     "evaluate agreement",
+    "evaluate fidelity",
     "evaluate prompt-effect",
     "evaluate reports",
     "features",

@@ -14,6 +14,7 @@ from arra_med.cli.compare_commands import compare
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
 from arra_med.cli.evaluation_commands import evaluate_app
+from arra_med.cli.fidelity_commands import fidelity_command
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
 from arra_med.cli.model_commands import app_command, bundle_app, generate
@@ -57,6 +58,7 @@ app.command()(compare)
 app.add_typer(moments_app, name="moments")
 app.command()(score)
 app.add_typer(reading_app, name="reading")
+evaluate_app.command("fidelity")(fidelity_command)
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)
