@@ -28,6 +28,7 @@ COMMANDS = [
     "cards",
     "deidentify",
     "encoder train",
+    "evaluate privacy",
     "evaluate prompt-effect",
     "features",
     "generate",
