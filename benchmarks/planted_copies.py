@@ -40,13 +40,18 @@ def main() -> None:
     options = parser.parse_args()
     studies = StudySet.open(options.studies)
     tokenizer = load_image_tokenizer(options.bundle / IMAGE_TOKENIZER_FOLDER)
-    rows = held_out_rows(studies, num_calibration_images(RATE), options.source)
     training = studies.select(split="train")
-    everything = range(len(training))
+    rows = held_out_rows(
+        studies.records(),
+        lambda record: record.split == "train",
+        studies.duplicates,
+        num_calibration_images(RATE),
+        options.source,
+    )
     spaces = [encoder_space(load_encoder(options.encoder)), gradient_space()]
     with progress_bar("describing", len(training) * len(spaces), True) as advance:
         features = {
-            space.name: kept_features(space, training, everything, options.cache, studies.content_sha256, advance)
+            space.name: kept_features(space, training, options.cache, studies.content_sha256, advance)
             for space in spaces
         }
     finder = CopyFinder(training, spaces, features)

@@ -62,10 +62,11 @@ def privacy_command(
     corpus: Annotated[Path, typer.Option(help="Corpus it was trained on.")],
     out: OutFolder,
     baseline: Annotated[
-        Path | None, typer.Option(help="Folder of a bundle trained on the same corpus, to compare with.")
+        Path | None, typer.Option(help="Folder of a bundle trained on the same rows, to compare with.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="Source of the membership attack; by default the one with most held-out images.")
+        str | None,
+        typer.Option(help="Whose held-out images calibrate and are told from members; by default the largest source."),
     ] = None,
     encoder: Annotated[str, typer.Option(help="Feature space beside that of the edges.")] = "efficientnet_lite0",
     seeds: Annotated[int, typer.Option(min=1, help="Images drawn for each unique report.")] = 10,
@@ -83,8 +84,8 @@ def privacy_command(
     """Looks for copies of training images in what a bundle draws, and for members in its likelihood.
 
     Every training image with a report of its own is attacked; what counts as a copy is read off held-out real images.
-    Start the same command again to go on after a stop. The folder of the result names training images by their ids:
-    treat it as you treat the study set.
+    Start the same command again to go on after a stop. The folder of the result names and shows training images:
+    treat it as you treat the study set. Only privacy.json may leave it.
 
     \b
     Example:
@@ -92,7 +93,7 @@ def privacy_command(
         --studies runs/mini_cxr/studies --corpus runs/mini_cxr/corpus --out runs/privacy
     """
     from arra_med.evaluate.privacy import RESULT_FILE, PrivacySettings, audit_privacy
-    from arra_med.evaluate.privacy_table import privacy_table
+    from arra_med.evaluate.privacy_report import FLAGGED_FILE, privacy_table
 
     settings = PrivacySettings(
         source=source,
@@ -106,4 +107,4 @@ def privacy_command(
     )
     told = audit_privacy(bundle, studies, corpus, out, baseline=baseline, settings=settings)
     typer.echo("\n".join(privacy_table(told)))
-    typer.echo(f"written to {out / RESULT_FILE}")
+    typer.echo(f"written to {out / RESULT_FILE}; suspected copies to look at, SENSITIVE: {out / FLAGGED_FILE}")

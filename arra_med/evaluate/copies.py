@@ -18,6 +18,7 @@ from arra_med.evaluate.registration import aligned_ssim, coarse_alignment, lumin
 FALSE_ALARM_RATE = 0.01
 CONFIDENCE = 0.95
 
+_QUANTILES = (0.01, 0.05, 0.5)
 _CANDIDATES = 10  # of each feature space
 _REFINED = 5  # candidates laid over each other below a pixel
 
@@ -86,6 +87,40 @@ class Rate:
             return cls(0, 0, float("nan"), (0.0, 1.0))
         interval = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
         return cls(count, total, count / total, (float(interval.low), float(interval.high)))
+
+
+@dataclass(frozen=True)
+class NearestDistances:
+    """Drawn images' distances to the nearest training image in one feature space, beside those of held-out real images.
+
+    Attributes:
+        quantiles: Which quantiles follow.
+        held_out: Of the held-out images; best of what the image tokenizer makes of them, as drawn images went through it.
+        drawn: Of the drawn images.
+        drawn_below_lowest: Share of the drawn images that lie nearer than the lowest quantile of the held-out ones; by
+            chance that quantile.
+    """
+
+    quantiles: tuple[float, ...]
+    held_out: tuple[float, ...]
+    drawn: tuple[float, ...]
+    drawn_below_lowest: float
+
+    @classmethod
+    def of(cls, held_out: Sequence[float] | np.ndarray, drawn: Sequence[float] | np.ndarray) -> "NearestDistances":
+        """Compares two sets of distances.
+
+        Raises:
+            EvaluationError: If one is empty.
+        """
+        if not (len(held_out) and len(drawn)):
+            raise EvaluationError(
+                f"distances of {len(held_out)} held-out and {len(drawn)} drawn images were given: give some of both"
+            )
+        real, made = np.asarray(held_out, dtype=np.float64), np.asarray(drawn, dtype=np.float64)
+        at = np.quantile(real, _QUANTILES)
+        below = float((made < at[0]).mean())
+        return cls(_QUANTILES, tuple(at.tolist()), tuple(np.quantile(made, _QUANTILES).tolist()), below)
 
 
 class CopyFinder:

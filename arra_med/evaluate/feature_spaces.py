@@ -5,7 +5,7 @@ tokenizer blurs it; edges are the other way round, which is why a picture is loo
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -44,6 +44,32 @@ class Views(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ArrayViews:
+    """Images in memory.
+
+    Attributes:
+        views: uint8 (n, C, S, S).
+    """
+
+    views: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuses what is not a stack of views."""
+        if self.views.dtype != np.uint8 or self.views.ndim != 4 or self.views.shape[1] not in (1, 3):
+            raise EvaluationError(
+                f"images came as {self.views.dtype} of shape {self.views.shape}: give uint8 views (n, C, S, S), C 1 or 3"
+            )
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def view(self, index: int) -> np.ndarray:
+        """An image as uint8 (C, S, S)."""
+        picture: np.ndarray = self.views[index]
+        return picture
+
+
 class Query(NamedTuple):
     """Descriptions of an image that is looked up, one for each of the V positions it is tried in.
 
@@ -72,14 +98,11 @@ class FeatureSpace:
     describe: Callable[[np.ndarray], np.ndarray]
     describe_query: Callable[[np.ndarray], Query]
 
-    def features(
-        self, images: Views, rows: Sequence[int] | None = None, advance: Callable[[int], None] | None = None
-    ) -> np.ndarray:
-        """Describes some images, a batch at a time.
+    def features(self, images: Views, advance: Callable[[int], None] | None = None) -> np.ndarray:
+        """Describes images, a batch at a time.
 
         Args:
             images: The images.
-            rows: Which of them; all by default.
             advance: Told of every batch's size.
 
         Returns:
@@ -88,12 +111,11 @@ class FeatureSpace:
         Raises:
             EvaluationError: If there is no image, or a feature is not finite.
         """
-        chosen = range(len(images)) if rows is None else rows
-        if not len(chosen):
+        if not len(images):
             raise EvaluationError(f"{self.name}: there is no image to describe; give at least one")
         parts = []
-        for start in range(0, len(chosen), _BATCH_SIZE):
-            batch = chosen[start : start + _BATCH_SIZE]
+        for start in range(0, len(images), _BATCH_SIZE):
+            batch = range(start, min(start + _BATCH_SIZE, len(images)))
             parts.append(self.describe(np.stack([images.view(row) for row in batch])))
             if advance is not None:
                 advance(len(batch))
@@ -106,7 +128,6 @@ class FeatureSpace:
 def kept_features(
     space: FeatureSpace,
     images: Views,
-    rows: Sequence[int],
     folder: Path,
     images_sha256: str,
     advance: Callable[[int], None] | None = None,
@@ -116,25 +137,24 @@ def kept_features(
     Args:
         space: How.
         images: The images.
-        rows: Which of them.
-        folder: Where to; a file for each space, images and rows.
-        images_sha256: Identifies the images.
+        folder: Where to; a file for each space and images, of mode 0600: features tell much of an image.
+        images_sha256: Identifies the images and their order.
         advance: Told of every batch's size.
 
     Raises:
         EvaluationError: As `FeatureSpace.features`.
     """
-    told = sha256_json([space.fingerprint, images_sha256, list(rows)])
+    told = sha256_json([space.fingerprint, images_sha256, len(images)])
     path = folder / f"features-{told[:16]}.npy"
     try:
         features: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError):
-        features = space.features(images, rows, advance)
-        with atomic_file(path) as partial, partial.open("wb") as stream:
+        features = space.features(images, advance)
+        with atomic_file(path, 0o600) as partial, partial.open("wb") as stream:
             np.save(stream, features, allow_pickle=False)
         return features
     if advance is not None:
-        advance(len(rows))
+        advance(len(images))
     return features
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from arra_med.corpus.dataset import TrainingDataset
+from arra_med.corpus.dataset import Corpus, TrainingDataset
 from arra_med.errors import EvaluationError
 from arra_med.models.bundle import ModelBundle
+from arra_med.records.study import Split
 from arra_med.training.task import TrainingTask
 
 
@@ -23,6 +24,12 @@ class ImageLosses:
 
     conditional: np.ndarray
     unconditional: np.ndarray
+
+
+def plain_examples(bundle: ModelBundle, corpus: Corpus, split: Split) -> TrainingDataset:
+    """The examples of a split as a bundle reads them: plain views, in the wordings of its training's first epoch."""
+    seed = bundle.info.training.get("settings", {}).get("seed", 0)
+    return TrainingDataset(corpus, split, bundle.layout, bundle.text_tokenizer, seed=seed, evaluation=True)
 
 
 def image_losses(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from arra_med.corpus.dataset import TrainingDataset
+from arra_med.corpus.study_rows import encode_png
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError, ReportError
 from arra_med.evaluate.copies import CopyFinder, Rate, Threshold
@@ -27,7 +28,7 @@ from arra_med.imaging.view import to_uint8
 from arra_med.models.bundle import ModelBundle
 from arra_med.records.report import report_prompt
 from arra_med.records.study import StudyRecord
-from arra_med.runs import sha256_json, write_json
+from arra_med.runs import atomic_file, sha256_json, write_json
 
 NUM_SEEDS = 10
 SETTINGS_FILE = "settings.json"
@@ -36,6 +37,8 @@ SETTINGS_FILE = "settings.json"
 @dataclass(frozen=True)
 class AttackedRow:
     """What one training image's report drew.
+
+    The drawn image that is most suspicious is kept beside it as a PNG file (`MemorisationAttack.path`).
 
     Attributes:
         image_id: The training image.
@@ -50,6 +53,18 @@ class AttackedRow:
     similarity: tuple[float, ...]
     nearest: tuple[str, ...]
     distances: dict[str, tuple[float, ...]]
+
+    @property
+    def worst(self) -> tuple[int, float, str]:
+        """The most suspicious drawn image: its seed, its SSIM and the id of the training image that it resembles."""
+        found = max(
+            [(value, seed, self.image_id) for seed, value in enumerate(self.own)]
+            + [
+                (value, seed, name)
+                for seed, (value, name) in enumerate(zip(self.similarity, self.nearest, strict=True))
+            ]
+        )
+        return found[1], found[0], found[2]
 
 
 @dataclass(frozen=True)
@@ -97,8 +112,8 @@ class MemorisationAttack:
         dataset: Its training examples, made with `evaluation=True` and the training's seed, so that wordings are those
             that training used.
         finder: Over the training images in the order of `training`.
-        training: The training images.
-        out: Folder of the results; holds image ids.
+        training: The training images, such as a selection of the study set.
+        out: Folder of the results; holds image ids and drawn images, all of mode 0600.
         num_epochs: Epochs that training had: the seeds take turns in their wordings.
         num_seeds: Images drawn for each report, with seeds from 0.
         rules: Guidance and sampling.
@@ -151,18 +166,30 @@ class MemorisationAttack:
                 raise EvaluationError(
                     "an image to attack is not among the training images: corpus and study set differ"
                 )
-            path = self.out / f"{hashlib.sha256(image_id.encode()).hexdigest()[:16]}.json"
+            path = self.path(image_id)
             row = _read_row(path, image_id, self.num_seeds)
-            if row is None:
-                row = self._attack(examples[image], image_id)
+            if row is None or not path.with_suffix(".png").is_file():
+                views = self._drawn(examples[image])
+                row = self._judged(views, image_id)
+                with atomic_file(path.with_suffix(".png"), 0o600) as partial:
+                    partial.write_bytes(encode_png(views[row.worst[0]]))
                 write_json(path, asdict(row), mode=0o600)
             rows.append(row)
             if advance is not None:
                 advance(1)
         return rows
 
-    def _attack(self, example: int, image_id: str) -> AttackedRow:
-        views = self._drawn(example)
+    @property
+    def trained_images(self) -> list[int]:
+        """Rows of the corpus that are among the training images, in order."""
+        records = self.dataset.corpus.records
+        return [image for image in self.dataset.images if records[image].image_id in self._row_of_id]
+
+    def path(self, image_id: str) -> Path:
+        """Returns the file of an attacked image's result; the drawn image lies beside it as `.png`."""
+        return self.out / f"{hashlib.sha256(image_id.encode()).hexdigest()[:16]}.json"
+
+    def _judged(self, views: Sequence[np.ndarray], image_id: str) -> AttackedRow:
         own_row = self._row_of_id[image_id]
         matches = self.finder.matches(views)
         return AttackedRow(

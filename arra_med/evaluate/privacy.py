@@ -1,8 +1,7 @@
 """The privacy audit: does a bundle draw copies of its training images, and does its likelihood give members away?"""
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from arra_med.config import Device, resolve_device
-from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.parquet import progress_bar
+from arra_med.corpus.repeats import repeated_images
+from arra_med.corpus.study_rows import decode_png
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders import load_encoder
@@ -20,14 +20,14 @@ from arra_med.evaluate.copies import (
     FALSE_ALARM_RATE,
     CopyFinder,
     Match,
-    Rate,
+    NearestDistances,
     Threshold,
-    calibrated_threshold,
     num_calibration_images,
 )
-from arra_med.evaluate.feature_spaces import FeatureSpace, encoder_space, gradient_space, kept_features
-from arra_med.evaluate.held_out_images import HeldOutRows, held_out_rows, through_tokenizer
-from arra_med.evaluate.membership_audit import audit_membership
+from arra_med.evaluate.feature_spaces import encoder_space, gradient_space, kept_features
+from arra_med.evaluate.held_out_images import HeldOutMatches, HeldOutRows, TrainedOn, held_out_rows
+from arra_med.evaluate.likelihood import plain_examples
+from arra_med.evaluate.membership_audit import common_training_rows, membership_of_arms
 from arra_med.evaluate.memorisation import (
     NUM_SEEDS,
     AttackedRow,
@@ -35,8 +35,10 @@ from arra_med.evaluate.memorisation import (
     summarise,
     unique_prompt_images,
 )
+from arra_med.evaluate.privacy_report import FLAGGED_FILE, FlaggedImages, FlaggedPair, write_flagged_page
 from arra_med.generate.sampling import SamplingRules
 from arra_med.models.bundle import ModelBundle
+from arra_med.records.study import StudyRecord
 from arra_med.runs import sha256_json, versions, write_json
 
 RESULT_FILE = "privacy.json"
@@ -80,17 +82,20 @@ def audit_privacy(
 ) -> dict[str, Any]:
     """Attacks a bundle, and a baseline beside it, and writes `privacy.json`; a stopped audit goes on where it was.
 
+    Which rows trained is read from the bundles' recorded settings (`trained_on`).
+
     Args:
         bundle: Folder of the model.
         studies: The study set it was trained on.
         corpus: The corpus it was trained on.
-        out: Folder of the result. What lies there names training images by their ids: treat it as the study set.
-        baseline: Folder of a model trained on the same corpus.
+        out: Folder of the result. `privacy.json` names no image; all else there names or shows training images: treat
+            the folder as the study set. `flagged_SENSITIVE.html` shows the suspected copies.
+        baseline: Folder of a model trained on the same rows of the same corpus.
         settings: How.
         progress: Whether to show progress bars.
 
     Returns:
-        What `privacy.json` says.
+        What `privacy.json` says; `memorisation` is `None` where no training image has a report of its own.
 
     Raises:
         EvaluationError: If the parts do not belong together, or there are too few held-out images.
@@ -106,14 +111,12 @@ def audit_privacy(
     arms = {arm: ModelBundle.load(folder, device) for arm, folder in folders.items()}
     for model in arms.values():
         require_same_data(model, study_set, opened_corpus, settings.allow_other_studies)
-    rows = held_out_rows(study_set, rows_needed, settings.source)
-    datasets = {arm: _datasets(model, opened_corpus) for arm, model in arms.items()}
-
-    def bar(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return progress_bar(what, total, progress)
-
-    membership = audit_membership(arms, datasets, study_set, rows, rows.source, bar)
-    finder = _finder(study_set, rows, settings, device, out, bar)
+    trained = common_training_rows(arms, opened_corpus)
+    records = study_set.records()
+    rows = held_out_rows(records, trained, study_set.duplicates, rows_needed, settings.source)
+    training = StudySet(study_set.folder, study_set.info, study_set.dataset.select(rows.train))
+    membership = _membership(arms, opened_corpus, trained, rows, records, out, progress)
+    finder = _finder(training, settings, device, out, progress)
     told: dict[str, Any] = {
         "settings": asdict(settings),
         "study_set_sha256": study_set.content_sha256,
@@ -121,19 +124,23 @@ def audit_privacy(
         "arms": {},
         "membership": membership,
     }
+    flagged: dict[str, FlaggedImages] = {}
     for arm, model in arms.items():
-        held_out = _HeldOutMatches(finder, study_set, rows, model, out, bar)
+        held_out = HeldOutMatches(finder, study_set, rows, model, out, progress)
         threshold = held_out.threshold(settings.false_alarm_rate)
-        attacked = _attack(arm, model, datasets[arm]["train"], finder, study_set, out, settings, bar)
+        attack = _attack(arm, model, opened_corpus, finder, training, out, settings)
+        attacked = _attacked(arm, attack, settings, progress)
+        flagged[arm] = FlaggedImages(threshold.similarity, _flagged(attack, attacked, training, threshold))
         told["arms"][arm] = {
             "name": model.info.name,
             "variant": model.info.variant,
             "sha256": model.fingerprint,
             "threshold": asdict(threshold),
             "false_alarms": held_out.false_alarms(threshold),
-            "distances": _distances(finder.spaces, held_out.matches["reported"], attacked),
-            "memorisation": asdict(summarise(attacked, threshold)),
+            "distances": _distances(held_out.matches["reported, decoded"], attacked),
+            "memorisation": asdict(summarise(attacked, threshold)) if attacked else None,
         }
+    write_flagged_page(out / FLAGGED_FILE, flagged)
     told["versions"] = versions()
     write_json(out / RESULT_FILE, told)
     return told
@@ -164,120 +171,99 @@ def _counts(rows: HeldOutRows) -> dict[str, Any]:
     return {name: len(value) if isinstance(value, list) else value for name, value in asdict(rows).items()}
 
 
-def _datasets(bundle: ModelBundle, corpus: Corpus) -> dict[str, TrainingDataset]:
-    """The examples of each split, in the wording of training's first epoch."""
-    seed = bundle.info.training.get("settings", {}).get("seed", 0)
-    return {
-        split: TrainingDataset(corpus, split, bundle.layout, bundle.text_tokenizer, seed=seed, evaluation=True)
-        for split in ("train", "validation", "test")
-        if split in corpus.info.split_counts
-    }
+def _membership(
+    arms: Mapping[str, ModelBundle],
+    corpus: Corpus,
+    trained: TrainedOn,
+    rows: HeldOutRows,
+    records: Sequence[StudyRecord],
+    out: Path,
+    progress: bool,
+) -> dict[str, Any]:
+    """The membership attack, kept in the result's folder for a restarted audit."""
+    left_out = sorted(records[row].image_id for row in rows.duplicates)
+    models = {arm: model.fingerprint for arm, model in arms.items()}
+    path = out / f"membership-{sha256_json([models, corpus.metadata, rows.train, rows.source, left_out])[:16]}.json"
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = membership_of_arms(arms, corpus, trained, rows.source, left_out=left_out, progress=progress)
+        write_json(path, kept)
+    return kept
 
 
-def _finder(
-    studies: StudySet, rows: HeldOutRows, settings: PrivacySettings, device: str, out: Path, bar: Any
-) -> CopyFinder:
-    encoder = load_encoder(settings.encoder).to(device)
-    spaces = [encoder_space(encoder), gradient_space()]
-    training = studies.select(split="train")
+def _finder(training: StudySet, settings: PrivacySettings, device: str, out: Path, progress: bool) -> CopyFinder:
+    spaces = [encoder_space(load_encoder(settings.encoder).to(device)), gradient_space()]
+    identity = sha256_json([training.content_sha256, training.image_ids])
     features = {}
-    with bar("describing training images", len(spaces) * len(training)) as advance:
+    with progress_bar("describing training images", len(spaces) * len(training), progress) as advance:
         for space in spaces:
-            chosen = range(len(training))
-            features[space.name] = kept_features(space, training, chosen, out, studies.content_sha256, advance)
+            features[space.name] = kept_features(space, training, out, identity, advance)
     return CopyFinder(training, spaces, features)
-
-
-class _HeldOutMatches:
-    """Matches of the held-out images, as they are and through a bundle's image tokenizer; kept in the result's folder."""
-
-    def __init__(
-        self, finder: CopyFinder, studies: StudySet, rows: HeldOutRows, bundle: ModelBundle, out: Path, bar: Any
-    ) -> None:
-        names = ("calibration", "reported", "others", "duplicates")
-        parts = {name: getattr(rows, name) for name in names}
-        told = [
-            studies.content_sha256,
-            bundle.info.training.get("tokenizer_sha256"),
-            [space.fingerprint for space in finder.spaces],
-            parts,
-        ]
-        path = out / f"held-out-{sha256_json(told)[:16]}.json"
-        kept = _read_matches(path)
-        if kept is None:
-            kept = {}
-            with bar("matching held-out images", 2 * sum(map(len, parts.values()))) as advance:
-                for name, chosen in parts.items():
-                    views = [studies.view(row) for row in chosen]
-                    kept[name] = finder.matches(views, advance)
-                    decoded = through_tokenizer(views, bundle.image_tokenizer, str(bundle.model.device))
-                    kept[f"{name}, decoded"] = finder.matches(decoded, advance)
-            write_json(path, {name: [asdict(match) for match in found] for name, found in kept.items()}, mode=0o600)
-        self.matches = kept
-
-    def similarities(self, name: str) -> np.ndarray:
-        return np.array([match.similarity for match in self.matches[name]])
-
-    def threshold(self, false_alarm_rate: float) -> Threshold:
-        """Drawn images went through the tokenizer's decoder: the larger of both similarities counts."""
-        largest = np.maximum(self.similarities("calibration"), self.similarities("calibration, decoded"))
-        return calibrated_threshold(largest, false_alarm_rate)
-
-    def false_alarms(self, threshold: Threshold) -> dict[str, Any]:
-        return {
-            name: asdict(Rate.of(threshold.flags(self.similarities(name))))
-            for name in self.matches
-            if not name.startswith("calibration")
-        }
 
 
 def _attack(
     arm: str,
     bundle: ModelBundle,
-    dataset: TrainingDataset,
+    corpus: Corpus,
     finder: CopyFinder,
-    studies: StudySet,
+    training: StudySet,
     out: Path,
     settings: PrivacySettings,
-    bar: Any,
-) -> list[AttackedRow]:
-    training = bundle.info.training
-    attack = MemorisationAttack(
+) -> MemorisationAttack:
+    """An attack with the wordings that training showed; in an epoch rare findings came several times."""
+    told, inside = bundle.info.training, set(training.image_ids)
+    trained = [image for image, record in enumerate(corpus.records) if record.image_id in inside]
+    repeat_threshold = told.get("settings", {}).get("repeat_threshold", 0.0)
+    epoch_size = max(1, len(repeated_images(corpus.records, trained, repeat_threshold)))
+    return MemorisationAttack(
         bundle,
-        dataset,
+        plain_examples(bundle, corpus, "train"),
         finder,
-        studies.select(split="train"),
+        training,
         out / f"attack-{arm}",
-        num_epochs=max(1, training.get("sequences", 0) // max(1, training.get("num_training_images", 1))),
+        num_epochs=max(1, told.get("sequences", 0) // epoch_size),
         num_seeds=settings.num_seeds,
         rules=SamplingRules(guidance_scale=settings.guidance_scale),
     )
-    images = unique_prompt_images(dataset.corpus.records, dataset.images)
+
+
+def _attacked(arm: str, attack: MemorisationAttack, settings: PrivacySettings, progress: bool) -> list[AttackedRow]:
+    images = unique_prompt_images(attack.dataset.corpus.records, attack.trained_images)
     if settings.max_rows is not None and settings.max_rows < len(images):
         images = sorted(np.random.default_rng(0).choice(images, settings.max_rows, replace=False).tolist())
-    with bar(f"attacking the {arm}", len(images)) as advance:
+    with progress_bar(f"attacking the {arm}", len(images), progress) as advance:
         return attack.run(images, advance)
 
 
-def _distances(spaces: tuple[FeatureSpace, ...], held_out: list[Match], attacked: list[AttackedRow]) -> dict[str, Any]:
-    """By feature space, drawn images' distances to the nearest training image beside those of held-out real images."""
-    told = {}
-    for space in spaces:
-        real = np.array([match.distances[space.name] for match in held_out])
-        drawn = np.concatenate([row.distances[space.name] for row in attacked])
-        lowest = float(np.quantile(real, 0.01)) if len(real) else float("nan")
-        told[space.name] = {
-            "held_out_median": float(np.median(real)) if len(real) else float("nan"),
-            "held_out_lowest_percent": lowest,
-            "drawn_median": float(np.median(drawn)),
-            "drawn_below_lowest_percent": float((drawn < lowest).mean()),
-        }
-    return told
+def _flagged(
+    attack: MemorisationAttack, attacked: Sequence[AttackedRow], training: StudySet, threshold: Threshold
+) -> list[FlaggedPair]:
+    """The most suspicious drawn image of each report that drew a copy, beside the training image."""
+    row_of_id = {image_id: row for row, image_id in enumerate(training.image_ids)}
+    pairs = []
+    for row in attacked:
+        seed, similarity, image_id = row.worst
+        if not threshold.flags([similarity])[0]:
+            continue
+        path = attack.path(row.image_id)
+        whose = "its report's own image" if image_id == row.image_id else "another report's image"
+        drawn = decode_png(path.with_suffix(".png").read_bytes())
+        words = f"{whose}, seed {seed}, {attack.out.name}/{path.name}"
+        pairs.append(FlaggedPair(drawn, training.view(row_of_id[image_id]), words, similarity))
+    return pairs
 
 
-def _read_matches(path: Path) -> dict[str, list[Match]] | None:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return {name: [Match(**match) for match in found] for name, found in told.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
+def _distances(held_out: Sequence[Match], attacked: Sequence[AttackedRow]) -> Mapping[str, Any]:
+    """By feature space; nothing where nothing was attacked or no held-out image is left to report on."""
+    if not (held_out and attacked):
+        return {}
+    return {
+        space: asdict(
+            NearestDistances.of(
+                [match.distances[space] for match in held_out],
+                np.concatenate([row.distances[space] for row in attacked]),
+            )
+        )
+        for space in held_out[0].distances
+    }

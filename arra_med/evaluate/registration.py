@@ -30,6 +30,7 @@ _SSIM_SIGMA_PX = 1.5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _MAX_GAIN = 4.0
+_CONTRAST, _FLAT_SPREAD = 0.2, 0.02  # of an X-ray; below the second a picture counts as blank
 _EDGE_PX = 2  # filters have seen what lies beyond the border
 _MIN_OVERLAP = 0.4
 
@@ -153,7 +154,9 @@ def refined_alignment(picture: torch.Tensor, candidates: torch.Tensor, start: Al
 def aligned_ssim(picture: torch.Tensor, candidates: torch.Tensor, alignment: Alignment) -> torch.Tensor:
     """Structural similarity of a picture and each candidate laid under it, where they overlap.
 
-    Brightness and contrast are matched first, and both are smoothed by one pixel, because an image tokenizer blurs.
+    Both are smoothed by one pixel, because an image tokenizer blurs, and brought to one brightness and contrast where
+    they overlap. Neither is fitted to the other: a picture without contrast would otherwise resemble every candidate,
+    and a blank candidate every picture.
 
     Args:
         picture: (1, 1, S, S) in [0, 1].
@@ -168,9 +171,7 @@ def aligned_ssim(picture: torch.Tensor, candidates: torch.Tensor, alignment: Ali
     others = _blurred(resized(candidates, size_px), _SMOOTHING_SIGMA_PX)
     laid = sampled(others, alignment.zoom, alignment.shift)[:, 0]
     mask = inside(alignment.zoom, alignment.shift, size_px)
-    gain, offset = _matched_brightness(query, laid, mask)
-    laid = gain * laid + offset
-    query = query.expand_as(laid)
+    query, laid = _even_contrast(query.expand_as(laid), mask), _even_contrast(laid, mask)
 
     def local(values: torch.Tensor) -> torch.Tensor:
         return _blurred(values[:, None], _SSIM_SIGMA_PX)[:, 0]
@@ -207,6 +208,14 @@ def _matched_brightness(
     variance = ((values - mean_v) ** 2 * mask).sum(dim=(1, 2), keepdim=True)
     gain = (covariance / variance.clamp_min(1e-6)).clamp(0, _MAX_GAIN)
     return gain, mean_q - gain * mean_v
+
+
+def _even_contrast(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Pictures (K, S, S) with mean 0.5 and one standard deviation inside the mask; a flat one stays flat."""
+    total = mask.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    centred = values - (values * mask).sum(dim=(1, 2), keepdim=True) / total
+    spread = ((centred**2 * mask).sum(dim=(1, 2), keepdim=True) / total).sqrt()
+    return 0.5 + centred * (_CONTRAST / spread.clamp_min(_FLAT_SPREAD))
 
 
 def _blurred(pictures: torch.Tensor, sigma_px: float) -> torch.Tensor:
