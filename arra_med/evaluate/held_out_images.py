@@ -103,7 +103,7 @@ def held_out_rows(
         source: Whose images calibrate; none: the source with the most held-out images.
 
     Raises:
-        EvaluationError: If there is no training or no held-out image.
+        EvaluationError: If there is no training image, or there are too few held-out ones.
     """
     first_of = {record.image_id: duplicates.get(record.image_id, record.image_id) for record in records}
     train = [row for row, record in enumerate(records) if trained(record)]
@@ -122,6 +122,11 @@ def held_out_rows(
     known = [row for row in own if records[row].patient_known]
     patients_known = len(known) > num_calibration
     usable = known if patients_known else own
+    if len(usable) < num_calibration:
+        raise EvaluationError(
+            f"the threshold of a copy needs {num_calibration} held-out images of source {source}, found {len(usable)}: "
+            "ingest more, choose another source, or allow a larger false-alarm rate"
+        )
     calibration, reported = calibration_split([records[row].patient_id for row in usable], num_calibration)
     return HeldOutRows(
         train=train,
