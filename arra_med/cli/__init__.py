@@ -10,6 +10,7 @@ import typer
 
 import arra_med
 from arra_med.cli import chameleon_commands
+from arra_med.cli.compare_commands import compare
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
 from arra_med.cli.evaluation_commands import evaluate_app
@@ -49,6 +50,7 @@ app.command()(train)
 app.command()(generate)
 app.command("app")(app_command)
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(compare)
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)

@@ -209,7 +209,8 @@ def features(
         str,
         typer.Option(
             metavar="ENCODER",
-            help="biomedclip, efficientnet_lite0, timm:NAME, transformers:ID, or a local folder.",
+            help="biomedclip, efficientnet_lite0, timm:NAME, transformers:ID, or a local folder. Controls: permuted:ENCODER "
+            "(another image's features), random:ENCODER (the network before any training).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The Parquet file to write.")],

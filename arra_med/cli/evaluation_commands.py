@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from arra_med.cli.agreement_commands import agreement_app
 from arra_med.cli.options import DeviceOption, OutFolder
 
 evaluate_app = typer.Typer(help="Judges what a bundle generates.", no_args_is_help=True)
+evaluate_app.add_typer(agreement_app)
 
 
 @evaluate_app.command("prompt-effect")
@@ -19,7 +21,7 @@ def prompt_effect_command(
     finding: Annotated[list[str] | None, typer.Option(help="Finding, repeatable.")] = None,
     source: Annotated[str, typer.Option(help="Source of the real images.")] = "nih_cxr14",
     judge: Annotated[str, typer.Option(help="Encoder under the judge; not the teacher.")] = "efficientnet_lite2",
-    seeds: Annotated[int, typer.Option(min=2, help="Pairs of images for each wording.")] = 32,
+    seeds: Annotated[int, typer.Option(min=2, help="Pairs of images for each wording.")] = 64,
     guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
 ) -> None:
     """Measures how far a finding's wording moves the picture, against the spread over seeds.
@@ -30,16 +32,24 @@ def prompt_effect_command(
     Example:
       arra-med evaluate prompt-effect --bundle runs/arra/bundle --studies runs/mini_cxr/studies --out effect.json
     """
-    from arra_med.evaluate.prompt_effect import measure_prompt_effect
+    from arra_med.corpus.study_set import StudySet
+    from arra_med.encoders import load_encoder
+    from arra_med.evaluate.finding_judge import real_features
+    from arra_med.evaluate.prompt_effect import measure_prompt_effect, require_no_teacher
     from arra_med.generate.sampling import SamplingRules
+    from arra_med.generate.session import ReportToImage
+    from arra_med.models.bundle import ModelBundle
     from arra_med.runs import versions, write_json
 
+    session, study_set, encoder = ReportToImage(ModelBundle.load(bundle)), StudySet.open(studies), load_encoder(judge)
+    require_no_teacher(session.bundle, encoder)
     effects = measure_prompt_effect(
-        bundle,
-        studies,
+        session,
+        encoder,
+        real_features(study_set, source, "train", encoder),
+        real_features(study_set, source, "test", encoder),
         findings=tuple(finding or ("effusion", "cardiomegaly")),
-        source=source,
-        judge=judge,
+        view="PA" if session.bundle.spec.modality == "cxr" else None,
         num_seeds=seeds,
         rules=SamplingRules(guidance_scale=guidance),
     )
@@ -48,7 +58,7 @@ def prompt_effect_command(
         typer.echo(
             f"{effect.finding}: {effect.report!r}: shift {effect.shift:+.2f} [{low:+.2f}, {high:+.2f}] log-odds, "
             f"{effect.shift_in_spreads:+.2f} spreads over {effect.num_seeds} seeds (real images: {effect.real_shift:+.2f}, "
-            f"the judge's AUROC {effect.auroc_real:.2f}, {effect.num_real_positives} positives)"
+            f"the judge's AUROC {effect.auroc_real.estimate:.2f}, {effect.num_real_positives} positives)"
         )
     settings = {"bundle": bundle.name, "source": source, "guidance_scale": guidance}
     told = [dataclasses.asdict(effect) for effect in effects]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from arra_med.corpus.folds import PatientFold
 from arra_med.corpus.study_rows import record_of, view_sha256
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.provenance import Exposure, ImageContent, ImageContents
@@ -27,12 +28,21 @@ def image_contents(studies: StudySet, rows: Sequence[int] | None = None, *, labe
     return ImageContents(tuple(sorted(contents)), studies.spec, studies.info.key_id)
 
 
-def corpus_exposure(name: str, studies: StudySet, split: Split = "train") -> Exposure:
+def corpus_exposure(
+    name: str,
+    studies: StudySet,
+    split: Split = "train",
+    *,
+    sources: Sequence[str] = (),
+    fold: PatientFold | None = None,
+) -> Exposure:
     """Returns what a generator that is trained on one split of a study set has been near.
 
     Args:
         name: For messages.
         studies: The study set that the corpus was tokenised from.
         split: The part that trains.
+        sources: Those that train; empty takes all.
+        fold: The patients that train; `None` takes all.
     """
-    return Exposure(name, frozenset(), image_contents(studies.select(split=split)))
+    return Exposure(name, frozenset(), image_contents(studies.select(split=split, sources=sources, fold=fold)))

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from arra_med.corpus.features import TeacherFeature
+from arra_med.corpus.folds import PatientFold, takes
 from arra_med.corpus.repeats import repeated_images
 from arra_med.corpus.tokenize import Corpus
 from arra_med.corpus.views import digest_of_bytes
@@ -76,6 +77,8 @@ class TrainingDataset(TorchDataset[Example]):
             an epoch (`repeat_factors`), each time with draws of its own; 0 repeats none, and neither does evaluation.
         evaluation: Draws as in epoch 0, whatever epoch it is, always from the canonical view and without dropout, so
             that held-out losses of different epochs and runs can be compared.
+        sources: Only these; empty takes all.
+        fold: Only these patients.
 
     Raises:
         CorpusError: If the corpus does not fit the layout, the split is empty, the dropout is no share, or the
@@ -98,6 +101,8 @@ class TrainingDataset(TorchDataset[Example]):
         teachers: Sequence[TeacherFeature] = (),
         repeat_threshold: float = 0.0,
         evaluation: bool = False,
+        sources: Sequence[str] = (),
+        fold: PatientFold = PatientFold(),  # noqa: B008 - it does not change
     ) -> None:
         self.corpus = corpus
         self.layout = layout
@@ -107,7 +112,11 @@ class TrainingDataset(TorchDataset[Example]):
         self.token_noise = 0.0 if evaluation else token_noise
         self.teachers = teachers
         self.evaluation = evaluation
-        self.images = [image for image, record in enumerate(corpus.records) if record.split == split]
+        self.images = [
+            image
+            for image, record in enumerate(corpus.records)
+            if record.split == split and takes(record, sources, fold)
+        ]
         self.examples = repeated_images(corpus.records, self.images, 0.0 if evaluation else repeat_threshold)
         self.epoch = 0
         self._check(split, prompt_dropout)
@@ -179,7 +188,9 @@ class TrainingDataset(TorchDataset[Example]):
             )
         if not self.images:
             there = ", ".join(corpus.info.split_counts)
-            raise CorpusError(f"{corpus.folder}: no image is in split {split}; it has {there}")
+            raise CorpusError(
+                f"{corpus.folder}: no image of the chosen sources and fold is in split {split}; it has {there}"
+            )
         for name, share in (("prompt_dropout", prompt_dropout), ("token_noise", self.token_noise)):
             if not 0 <= share <= 1:
                 raise CorpusError(f"{name} is {share}; it is a share from 0 to 1")

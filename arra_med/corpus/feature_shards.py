@@ -13,7 +13,7 @@ from arra_med.config import Device, resolve_device
 from arra_med.corpus.parquet import shard_path, write_table
 from arra_med.corpus.study_rows import view_sha256
 from arra_med.corpus.study_set import StudySet
-from arra_med.corpus.views import ViewPlace, digest_of_bytes, load_views, plan_views
+from arra_med.corpus.views import ViewPlace, digest_of_bytes, load_views, partners, plan_views
 from arra_med.encoders import load_encoder
 from arra_med.errors import CorpusError
 from arra_med.imaging.view import from_uint8
@@ -31,6 +31,7 @@ class FeaturesRun(NamedTuple):
     Attributes:
         studies: Folder of the study set.
         encoder: What `arra_med.encoders.load_encoder` takes.
+        permuted: Whether each view gets the feature of another study's view.
         parts_folder: Where the parts lie until they are joined.
         views: Views of each training study.
         seed: Of the augmented views.
@@ -43,6 +44,7 @@ class FeaturesRun(NamedTuple):
 
     studies: Path
     encoder: str
+    permuted: bool
     parts_folder: Path
     views: int
     seed: int
@@ -87,12 +89,13 @@ class FeaturesWorker:
         )
         self._studies, self._teacher = studies, teacher
         self._places = plan_views(studies, run.views)
+        self._partners = partners(studies) if run.permuted else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        del self._studies, self._teacher, self._places
+        del self._studies, self._teacher, self._places, self._partners
 
     def work(self, tasks: Iterable[int], advance: Callable[[int], None]) -> Iterator[dict[str, Any]]:
         """Writes the parts with the numbers `tasks`; tells `advance` of every view; yields each `shard`."""
@@ -102,7 +105,7 @@ class FeaturesWorker:
             batches = []
             for start in range(0, len(places), run.batch_size):
                 batch = places[start : start + run.batch_size]
-                batches.append(encode_views(self._studies, batch, run.seed, self._teacher, run.kinds))
+                batches.append(encode_views(self._studies, batch, run.seed, self._teacher, run.kinds, self._partners))
                 advance(len(batch))
             rows = [row for batch in batches for row in batch.rows]
             schema = features_schema(batches[0].shapes)
@@ -111,11 +114,21 @@ class FeaturesWorker:
 
 
 def encode_views(
-    studies: StudySet, places: Sequence[ViewPlace], seed: int, teacher: "FrozenEncoder", kinds: Sequence[Kind]
+    studies: StudySet,
+    places: Sequence[ViewPlace],
+    seed: int,
+    teacher: "FrozenEncoder",
+    kinds: Sequence[Kind],
+    partners: Sequence[int] | None = None,
 ) -> EncodedViews:
-    """Returns the features of some views."""
+    """Returns the features of some views; with `partners` (a row for each row) those of the partners' views."""
     views = load_views(studies, places, seed)
-    features = teacher(torch.from_numpy(from_uint8(views)).to(teacher.mean.device))
+    shown = views
+    if partners is not None:
+        image_ids = studies.image_ids
+        others = [ViewPlace(partners[place.study], image_ids[partners[place.study]], place.k) for place in places]
+        shown = load_views(studies, others, seed)
+    features = teacher(torch.from_numpy(from_uint8(shown)).to(teacher.mean.device))
     values = {kind: features.get(kind).float().cpu().numpy() for kind in kinds}
     for kind, value in values.items():
         if not np.isfinite(value).all():

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMAT_VERSION = 1
+PERMUTED_PREFIX = "permuted:"
 
 
 class FeaturesInfo(StrictModel):
@@ -97,7 +98,8 @@ def extract_features(
 
     Args:
         studies: Folder of the study set.
-        encoder: What `arra_med.encoders.load_encoder` takes: a short name or a folder.
+        encoder: What `arra_med.encoders.load_encoder` takes: a short name or a folder. `permuted:NAME` gives each view
+            the feature of another study's view (of training studies for training studies), a control teacher that tells nothing of the image.
         out: The file.
         views: Views of each training study, as the corpus has them.
         seed: Of the augmentation, as the corpus has it.
@@ -117,9 +119,12 @@ def extract_features(
     if unknown or not kinds:
         raise CorpusError(f"feature kinds {unknown or 'none'} are not known: use some of {', '.join(get_args(Kind))}")
     study_set = StudySet.open(studies)
+    permuted = encoder.startswith(PERMUTED_PREFIX)
+    encoder = encoder.removeprefix(PERMUTED_PREFIX)
     teacher = load_encoder(encoder).to(resolve_device(device if engine.kind == "local" else "cpu"))
     places = plan_views(study_set, views)
-    told = [FORMAT_VERSION, study_set.content_sha256, teacher.name, teacher.fingerprint, views, seed, sorted(kinds)]
+    name = f"{PERMUTED_PREFIX}{teacher.name}" if permuted else teacher.name
+    told = [FORMAT_VERSION, study_set.content_sha256, name, teacher.fingerprint, views, seed, sorted(kinds)]
     fingerprint = sha256_json([*told, SHARD_ROWS])
     if is_finished(out, fingerprint):
         return read_features(out).info
@@ -127,7 +132,7 @@ def extract_features(
     sizes = [min(SHARD_ROWS, len(places) - start) for start in range(0, len(places), SHARD_ROWS)]
     first = encode_views(study_set, places[:1], seed, teacher, kinds)
     run = FeaturesRun(
-        studies, encoder, parts_folder, views, seed, tuple(kinds), batch_size, device, SHARD_ROWS, fingerprint
+        studies, encoder, permuted, parts_folder, views, seed, tuple(kinds), batch_size, device, SHARD_ROWS, fingerprint
     )
     worker = FeaturesWorker(run, (study_set, teacher) if engine.kind == "local" else None)
     with clear_disk_errors(CorpusError, out), progress_bar("encoding", len(places), progress) as advance:
@@ -140,7 +145,7 @@ def extract_features(
             require_visible(files[done["shard"]], fingerprint)
         info = FeaturesInfo(
             format_version=FORMAT_VERSION,
-            name=teacher.name,
+            name=name,
             encoder_sha256=teacher.fingerprint,
             shapes=first.shapes,
             patch_grid=first.grid,

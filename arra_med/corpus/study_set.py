@@ -17,6 +17,7 @@ from pydantic import Field
 from arra_med.config import StrictModel
 from arra_med.corpus.description import read_description, write_description
 from arra_med.corpus.duplicates import read_duplicates, write_duplicates
+from arra_med.corpus.folds import PatientFold, takes
 from arra_med.corpus.parquet import is_finished, iter_rows, open_dataset, shard_path, shard_paths
 from arra_med.corpus.study_rows import RECORD_FIELDS, STUDY_SCHEMA, decode_png, record_of, row_digest
 from arra_med.errors import StudySetError
@@ -288,12 +289,27 @@ class StudySet:
         """Returns the view of a row as uint8 (C, S, S)."""
         return decode_png(self.dataset[index]["view_png"])
 
-    def select(self, *, split: Split | None = None, redistributable_only: bool = False) -> "StudySet":
-        """Returns the rows of one split and, if asked for, only the redistributable ones, in the same order."""
-        splits, redistributable = self.dataset["split"], self.dataset["redistributable"]
+    def select(
+        self,
+        *,
+        split: Split | None = None,
+        redistributable_only: bool = False,
+        sources: Sequence[str] = (),
+        fold: PatientFold | None = None,
+    ) -> "StudySet":
+        """Returns the rows of one split, of some sources and of one fold of patients, in the same order.
+
+        Args:
+            split: `None` takes all.
+            redistributable_only: Only rows that may be passed on.
+            sources: Empty takes all.
+            fold: `None` takes every patient.
+        """
         wanted = [
             index
-            for index, (its_split, free) in enumerate(zip(splits, redistributable, strict=True))
-            if split in (None, its_split) and (free or not redistributable_only)
+            for index, record in enumerate(self.records())
+            if split in (None, record.split)
+            and (record.redistributable or not redistributable_only)
+            and takes(record, sources, fold or PatientFold())
         ]
         return StudySet(self.folder, self.info, self.dataset.select(wanted))

@@ -52,6 +52,31 @@ def plan_views(studies: StudySet, num_views: int) -> list[ViewPlace]:
     return places
 
 
+def partners(studies: StudySet) -> list[int]:
+    """Returns another row for each row: the permuted teacher's deliberate mistake.
+
+    Each row is some other row's partner once; training studies have training studies. The order is drawn from the image
+    ids alone.
+
+    Raises:
+        CorpusError: If there is one training study only, or one other.
+    """
+    groups: dict[bool, list[int]] = {}
+    digests = [digest_of_bytes(b"partner", image_id.encode()) for image_id in studies.image_ids]
+    order = sorted(range(len(digests)), key=digests.__getitem__)
+    splits = studies.dataset["split"]
+    for row in order:
+        groups.setdefault(splits[row] == AUGMENTED_SPLIT, []).append(row)
+    partner = [0] * len(order)
+    for training, rows in groups.items():
+        if len(rows) == 1:
+            part = AUGMENTED_SPLIT if training else "held-out"
+            raise CorpusError(f"one {part} study has no other one to be exchanged with: ingest more of them")
+        for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
+            partner[row] = other
+    return partner
+
+
 def load_views(studies: StudySet, places: Sequence[ViewPlace], seed: int) -> np.ndarray:
     """Returns the views at `places` as uint8 (B, C, S, S); `seed` is that of the augmentation."""
     canonical = {study: studies.view(study) for study in {place.study for place in places}}

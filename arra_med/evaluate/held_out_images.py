@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from arra_med.corpus.folds import PatientFold, takes
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError
@@ -24,8 +25,6 @@ from arra_med.models.bundle import BundleInfo, ModelBundle
 from arra_med.records.study import StudyRecord
 from arra_med.runs import sha256_json, write_json
 from arra_med.tokens.protocol import ImageTokenizer
-from arra_med.training.encoder_data import fold_of
-from arra_med.training.encoder_settings import PatientFold
 
 TrainedOn = Callable[[StudyRecord], bool]
 """Whether a bundle was trained on a row of its study set."""
@@ -51,11 +50,7 @@ def trained_on(info: BundleInfo) -> TrainedOn:
         ) from None
 
     def trained(record: StudyRecord) -> bool:
-        return (
-            record.split == "train"
-            and (not sources or record.source in sources)
-            and fold_of(record.patient_id, fold.count) == fold.index
-        )
+        return record.split == "train" and takes(record, sources, fold)
 
     return trained
 

@@ -17,8 +17,6 @@ from arra_med.evaluate.likelihood import ImageLosses, image_losses, plain_exampl
 from arra_med.evaluate.membership import membership_attack, membership_difference, membership_scores
 from arra_med.models.bundle import ModelBundle
 
-BASELINE = "baseline"
-
 
 def membership_of_arms(
     arms: Mapping[str, ModelBundle],
@@ -26,6 +24,7 @@ def membership_of_arms(
     trained: TrainedOn,
     source: str,
     *,
+    baseline: str = "baseline",
     left_out: Collection[str] = (),
     max_members: int | None = None,
     progress: bool = False,
@@ -37,13 +36,14 @@ def membership_of_arms(
         corpus: The corpus.
         trained: Which rows trained, such as `trained_on(bundle.info)`.
         source: Whose images: across sources one would tell sources apart, not members.
+        baseline: Name of the arm that the others are compared with; there need not be one.
         left_out: Ids of images that belong to neither side, such as held-out duplicates of training images.
         max_members: Training images at most, drawn at random and the same for all arms; none: all.
         progress: Whether to show progress bars.
 
     Returns:
         JSON values. `arms` holds a `Membership` for each arm and signal; `minus_baseline` a `MembershipDifference` for
-        each other arm and signal where one arm is called `baseline`; `without_a_model` is the AUROC of how common the
+        each other arm and signal; `without_a_model` is the AUROC of how common the
         images' tokens are in this source, which no model has a part in: away from 0.5, training and held-out images
         differ in themselves, and an AUROC of a model says less about memory. (That blind guess: Das et al., arXiv
         2406.16201.)
@@ -63,12 +63,12 @@ def membership_of_arms(
     differences = {
         arm: {
             signal: asdict(
-                membership_difference({BASELINE: scores[BASELINE][signal], arm: its_scores[signal]}, member, patients)
+                membership_difference({baseline: scores[baseline][signal], arm: its_scores[signal]}, member, patients)
             )
             for signal in its_scores
         }
         for arm, its_scores in scores.items()
-        if BASELINE in scores and arm != BASELINE
+        if baseline in scores and arm != baseline
     }
     blind = auroc_interval(_token_commonness(corpus, images), member, patients=patients)
     return {"source": source, "arms": attacks, "minus_baseline": differences, "without_a_model": asdict(blind)}
@@ -78,6 +78,7 @@ def membership_by_seed(
     bundles: Mapping[int, Mapping[str, Path]],
     corpus: Corpus,
     *,
+    baseline: str = "baseline",
     source: str | None = None,
     left_out: Collection[str] = (),
     max_members: int | None = None,
@@ -87,8 +88,9 @@ def membership_by_seed(
     """Attacks the arms of each training seed; for a comparison.
 
     Args:
-        bundles: By training seed the bundle folders of its arms, the baseline's under `baseline`.
+        bundles: By training seed the bundle folders of its arms.
         corpus: The corpus they were trained on.
+        baseline: As `membership_of_arms`.
         source: Whose images; none: the source with the most held-out images.
         left_out: As `membership_of_arms`.
         max_members: As `membership_of_arms`.
@@ -109,7 +111,14 @@ def membership_by_seed(
         trained = common_training_rows(arms, corpus)
         chosen = source or _largest_held_out_source(corpus, trained)
         told = membership_of_arms(
-            arms, corpus, trained, chosen, left_out=left_out, max_members=max_members, progress=progress
+            arms,
+            corpus,
+            trained,
+            chosen,
+            baseline=baseline,
+            left_out=left_out,
+            max_members=max_members,
+            progress=progress,
         )
         rows.append({"seed": seed, **told})
     over_seeds: dict[str, Any] = {}

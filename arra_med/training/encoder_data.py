@@ -1,6 +1,5 @@
 """The images that a stand-in teacher or judge learns from and is measured on: folds of patients, labels, batches."""
 
-import hashlib
 import itertools
 import random
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from arra_med.errors import StudySetError
 from arra_med.imaging.view import augmented_view, from_uint8
 from arra_med.records.study import StudyRecord
 from arra_med.records.wording import NORMAL, READ_AS_NORMAL, canonical_labels
-from arra_med.training.encoder_settings import EncoderTrainConfig, PatientFold
+from arra_med.training.encoder_settings import EncoderTrainConfig
 
 LabelSet = tuple[str, ...]
 
@@ -39,11 +38,6 @@ class EncoderImages:
         return len(self.rows)
 
 
-def fold_of(patient_hash: str, count: int) -> int:
-    """Returns the fold of a patient, from the keyed hash that the study set carries in place of the patient."""
-    return int.from_bytes(hashlib.sha256(f"encoder fold {patient_hash}".encode()).digest()[:8]) % count
-
-
 def training_images(studies: StudySet, config: EncoderTrainConfig) -> EncoderImages:
     """Returns the train split's images of the sources and the fold.
 
@@ -54,11 +48,7 @@ def training_images(studies: StudySet, config: EncoderTrainConfig) -> EncoderIma
         StudySetError: If there is none.
     """
     records = studies.records()
-    chosen = [
-        row
-        for row in _train_rows(studies, records, config)
-        if fold_of(records[row].patient_id, config.fold.count) == config.fold.index
-    ]
+    chosen = [row for row in _train_rows(studies, records, config) if config.fold.holds(records[row].patient_id)]
     if not chosen:
         raise StudySetError(
             f"the study set has no train rows of sources {', '.join(config.sources) or '(any)'} in fold "
@@ -78,11 +68,7 @@ def held_out_images(studies: StudySet, config: EncoderTrainConfig) -> dict[str, 
     if not wanted:
         raise StudySetError("the study set has no validation rows; ingest a source that has them")
     held_out = {"validation": _images(studies, records, wanted)}
-    others = [
-        row
-        for row in _train_rows(studies, records, config)
-        if fold_of(records[row].patient_id, config.fold.count) != config.fold.index
-    ]
+    others = [row for row in _train_rows(studies, records, config) if not config.fold.holds(records[row].patient_id)]
     if others:
         held_out["other_folds"] = _images(studies, records, others)
     return held_out
@@ -187,9 +173,7 @@ __all__ = [
     "BatchDraw",
     "EncoderImages",
     "LabelSet",
-    "PatientFold",
     "finding_targets",
-    "fold_of",
     "held_out_images",
     "source_vocabulary",
     "training_images",

@@ -6,26 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from arra_med.config import Device, StrictModel
-
-
-class PatientFold(StrictModel):
-    """One of several disjoint groups of patients, drawn by a keyed hash of the patient.
-
-    A teacher and a judge that train on different folds of the same count share no patient.
-
-    Attributes:
-        index: Which group, from 0.
-        count: How many groups; 1 takes every patient.
-    """
-
-    index: int = Field(default=0, ge=0)
-    count: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _index_is_there(self) -> "PatientFold":
-        if self.index >= self.count:
-            raise ValueError(f"index must be below count: {self.count} folds are numbered 0 to {self.count - 1}")
-        return self
+from arra_med.corpus.folds import PatientFold
 
 
 def _not_the_judge(initialisation: str | None) -> None:

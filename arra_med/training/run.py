@@ -12,12 +12,14 @@ from arra_med.config import dump_config, resolve_device
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.features import TeacherFeature, read_features
+from arra_med.corpus.folds import takes
 from arra_med.corpus.stream import SequenceStream
-from arra_med.corpus.tokenize import Corpus, folder_sha256
+from arra_med.corpus.tokenize import Corpus, count_labels, folder_sha256
 from arra_med.errors import ConfigError, CorpusError
 from arra_med.models.bundle import IMAGE_TOKENIZER_FOLDER, BundleInfo, ModelBundle, read_bundle_info
 from arra_med.models.card import model_card
 from arra_med.models.start import BundleStart, Start, build_start
+from arra_med.records.study import StudyRecord
 from arra_med.records.wording import bank_sentences
 from arra_med.runs import sha256_json, versions, write_json
 from arra_med.tokens.protocol import ImageTokenizer, load_image_tokenizer
@@ -81,7 +83,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True) -> Path:
         grid=corpus.grid,
         codebook_size=corpus.info.codebook_size,
         max_text_tokens=config.max_text_tokens,
-        sentences=_training_sentences(corpus),
+        sentences=_training_sentences(corpus, config),
         rep=any(block.target == "rep" for block in config.alignment),
     )
     empty = skeleton(start.model) if config.sharding == "fsdp2" else None
@@ -163,6 +165,7 @@ def _trainer(
         codebook=image_tokenizer.codebook if config.consistency is not None else None,
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
+    shared["sources"] = config.sources
     training = TrainingDataset(
         corpus,
         "train",
@@ -170,6 +173,7 @@ def _trainer(
         token_noise=config.token_noise,
         repeat_threshold=config.repeat_threshold,
         teachers=teachers,
+        fold=config.fold,
         **shared,
     )
     held_out = TrainingDataset(corpus, "validation", evaluation=True, **shared)
@@ -233,10 +237,13 @@ def _arguments(config: TrainConfig, out: Path) -> TrainingArguments:
     )
 
 
-def _training_sentences(corpus: Corpus) -> list[str]:
+def _training_sentences(corpus: Corpus, config: TrainConfig) -> list[str]:
     """Text for a compact BPE: the bank, and the reports of the training split (their words, not their authors)."""
-    reports = [record.report for record in corpus.records if record.split == "train"]
-    return bank_sentences(corpus.info.spec.modality) + reports
+    return bank_sentences(corpus.info.spec.modality) + [record.report for record in _training_records(corpus, config)]
+
+
+def _training_records(corpus: Corpus, config: TrainConfig) -> list[StudyRecord]:
+    return [r for r in corpus.records if r.split == "train" and takes(r, config.sources, config.fold)]
 
 
 def _bundle_info(
@@ -249,6 +256,7 @@ def _bundle_info(
     language_model: Any,
     num_trained: int,
 ) -> BundleInfo:
+    chosen = _training_records(corpus, config)
     # the settings without the folders: where files lay says nothing and may name a hospital's share
     settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
     for block in settings["alignment"]:
@@ -259,7 +267,7 @@ def _bundle_info(
         "steps": trainer.state.global_step,
         "sequences": config.steps * trainer.global_batch,
         "processes": trainer.args.world_size,
-        "num_training_images": corpus.info.split_counts.get("train", 0),
+        "num_training_images": len(chosen),
         "parameters": sum(p.numel() for p in language_model.parameters()),
         "trained_parameters": num_trained,
         "study_set_sha256": corpus.info.study_set_sha256,
@@ -277,8 +285,8 @@ def _bundle_info(
         layout=start.layout,
         canonical_view=corpus.info.spec,
         licence_class=corpus.info.licence_class,
-        sources=corpus.info.sources,
+        sources=tuple(source for source in corpus.info.sources if not config.sources or source in config.sources),
         attributions=corpus.info.attributions,
-        label_counts=corpus.info.label_counts.get("train", {}),
+        label_counts=count_labels(chosen).get("train", {}),
         training=training,
     )

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from arra_med.config import Device, StrictModel
 from arra_med.corpus.expectation import CorpusExpectation
+from arra_med.corpus.folds import PatientFold
 from arra_med.models.start import RandomStart, StartConfig
 from arra_med.training.alignment import AlignmentConfig
 from arra_med.training.consistency import ConsistencyConfig
@@ -32,6 +33,8 @@ class TrainConfig(StrictModel):
         start: What to start from.
         alignment: ARRA's block, or a list of them, one for each teacher; absent for direct fine-tuning.
         consistency: reAR's regulariser towards the image tokenizer's own embeddings, or `null`.
+        sources: Only images of these sources train and are held out; empty takes all.
+        fold: Only these patients of the train split train; a judge of another fold has then seen none of them.
         max_text_tokens: Longest prompt.
         prompt_dropout: Share of sequences without prompt, which trains the unconditional branch of guidance.
         token_noise: Chance of an image token to be replaced where it stands as context, against learning by heart.
@@ -70,6 +73,8 @@ class TrainConfig(StrictModel):
     start: StartConfig = RandomStart()
     alignment: Annotated[tuple[AlignmentConfig, ...], BeforeValidator(_listed)] = ()
     consistency: ConsistencyConfig | None = None
+    sources: tuple[str, ...] = ()
+    fold: PatientFold = PatientFold()
     max_text_tokens: int = Field(default=64, gt=0)
     prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
     token_noise: float = Field(default=0.0, ge=0, lt=1)

@@ -14,9 +14,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from arra_med.config import Device, StrictModel, dump_config, resolve_device
+from arra_med.corpus.folds import PatientFold
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import StudySetError, TrainingError
 from arra_med.imaging.view import augmented_view, from_uint8
+from arra_med.records.study import Split
 from arra_med.runs import atomic_file, versions, write_json
 from arra_med.tokens.fidelity import TokenizerFidelity, measure_fidelity
 from arra_med.tokens.vq import VQConfig, VQTokenizer
@@ -32,6 +34,8 @@ class TokenizerTrainConfig(StrictModel):
 
     Attributes:
         studies: Folder of the study set; training uses its train split, fidelity its validation split.
+        sources: Only images of these sources train; empty takes all.
+        fold: Only these patients of the train split train.
         tokenizer: Shape of the tokenizer; its size and channels must be the study set's.
         losses: Weights of the loss terms.
         steps: Optimiser steps.
@@ -46,6 +50,8 @@ class TokenizerTrainConfig(StrictModel):
     """
 
     studies: Path
+    sources: tuple[str, ...] = ()
+    fold: PatientFold = PatientFold()
     tokenizer: VQConfig = VQConfig()
     losses: TokenizerLossConfig = TokenizerLossConfig()
     steps: int = Field(gt=0)
@@ -75,7 +81,7 @@ def train_tokenizer(config: TokenizerTrainConfig, out: Path, resume: bool = True
         TrainingError: If a loss is not finite; the last checkpoint is kept.
     """
     studies = StudySet.open(config.studies)
-    _check_fit(studies, config.tokenizer)
+    _check_fit(studies, config)
     dump_config(config, out / "config.yaml")
     run = _TokenizerRun(config, studies, out)
     if resume:
@@ -94,7 +100,8 @@ class _TokenizerRun:
         self.device = resolve_device(config.device)
         if self.device == "cpu":
             keep_freed_memory()
-        train, held_out = studies.select(split="train"), studies.select(split="validation")
+        train = studies.select(split="train", sources=config.sources, fold=config.fold)
+        held_out = studies.select(split="validation", sources=config.sources)
         self.views, self.image_ids = _all_views(train), train.image_ids
         self.held_out = _all_views(held_out)
         self.tokenizer = VQTokenizer(config.tokenizer).to(self.device)
@@ -224,13 +231,15 @@ def _all_views(studies: StudySet) -> np.ndarray:
     return np.stack([studies.view(index) for index in range(len(studies))])
 
 
-def _check_fit(studies: StudySet, config: VQConfig) -> None:
-    spec = studies.spec
-    if (spec.size_px, spec.channels) != (config.size_px, config.channels):
+def _check_fit(studies: StudySet, config: TokenizerTrainConfig) -> None:
+    spec, tokenizer = studies.spec, config.tokenizer
+    if (spec.size_px, spec.channels) != (tokenizer.size_px, tokenizer.channels):
         raise StudySetError(
             f"the study set holds {spec.channels}-channel views of {spec.size_px} px, the tokenizer is configured for "
-            f"{config.channels} channel(s) of {config.size_px} px; change tokenizer.size_px and tokenizer.channels"
+            f"{tokenizer.channels} channel(s) of {tokenizer.size_px} px; change tokenizer.size_px and tokenizer.channels"
         )
-    for split in ("train", "validation"):
-        if not len(studies.select(split=split)):
-            raise StudySetError(f"the study set has no {split} rows; ingest a source that has them")
+    parts: tuple[tuple[Split, PatientFold | None], ...] = (("train", config.fold), ("validation", None))
+    for split, fold in parts:
+        if not len(studies.select(split=split, sources=config.sources, fold=fold)):
+            chosen = " of the chosen sources and fold" if config.sources or config.fold.count > 1 else ""
+            raise StudySetError(f"the study set has no {split} rows{chosen}; ingest a source that has them")

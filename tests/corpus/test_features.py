@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from arra_med.corpus.features import TeacherFeatures, extract_features, read_features
+from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders.base import EncoderFeatures, FrozenEncoder, Preprocessing
 from arra_med.errors import CorpusError, EncoderError
@@ -168,3 +169,36 @@ def test_a_file_that_is_no_feature_file_is_refused(studies: Path, tmp_path: Path
         read_features(tmp_path / "none.parquet")
     with pytest.raises(CorpusError, match="is damaged or no teacher feature file"):
         read_features(studies / "shard-first.parquet")
+
+
+def test_a_permuted_teacher_gives_every_view_another_studys_feature(studies: Path, tmp_path: Path) -> None:
+    out = tmp_path / "permuted.parquet"
+    extract_features(studies, "permuted:tiny", out, views=3, seed=5, device="cpu", progress=False)
+    features = read_features(out)
+    assert features.name == "permuted:tiny"
+    corpus = StudySet.open(studies)
+    splits = dict(zip(corpus.image_ids, corpus.dataset["split"], strict=True))
+    own = {name: expected(image, 0).mean for image, name in enumerate(NAMES)}
+    taken = []
+    for name in NAMES:
+        found = features.get([f"{name}#0"], "mean")
+        matches = [other for other, feature in own.items() if torch.allclose(feature, found, atol=1e-6)]
+        assert len(matches) == 1
+        assert matches[0] != name
+        assert (splits[matches[0]] == "train") == (splits[name] == "train")
+        taken += matches
+    assert sorted(taken) == sorted(NAMES)
+    row = NAMES.index(taken[3])
+    torch.testing.assert_close(features.get([f"{NAMES[3]}#2"], "mean"), expected(row, 2).mean)
+
+
+def test_a_permuted_file_fits_the_corpus_and_is_not_mistaken_for_the_true_one(studies: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "true.parquet", tmp_path / "permuted.parquet"]
+    for name, file in zip(("tiny", "permuted:tiny"), files, strict=True):
+        extract_features(studies, name, file, device="cpu", progress=False)
+    true, permuted = [read_features(file) for file in files]
+    hashes = dict(zip([f"{name}#0" for name in NAMES], true._hashes, strict=True))
+    permuted.require(true.info.study_set_sha256, hashes)
+    assert permuted.info.fingerprint != true.info.fingerprint
+    extract_features(studies, "tiny", files[1], device="cpu", progress=False)
+    assert read_features(files[1]).name == "tiny"

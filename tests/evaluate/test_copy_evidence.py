@@ -10,7 +10,7 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.copy_evidence import CopyEvidence, copies_by_arm, num_images_to_match
 from arra_med.evaluate.feature_spaces import ArrayViews, gradient_space
-from tests.evaluate.conftest import picture
+from tests.evaluate.tiny_audit import picture
 
 HELD_OUT = np.stack([picture(1000 + number)[None] for number in range(40)])
 PATIENTS = [f"p{number // 2}" for number in range(40)]

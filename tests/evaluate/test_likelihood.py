@@ -14,7 +14,7 @@ from arra_med.evaluate.held_out_images import trained_on
 from arra_med.evaluate.likelihood import image_losses, plain_examples
 from arra_med.evaluate.membership_audit import membership_by_seed, membership_of_arms
 from arra_med.models.bundle import ModelBundle
-from tests.evaluate.conftest import NUM_HELD_OUT, NUM_TRAIN, TinyAudit, changed_bundle
+from tests.evaluate.tiny_audit import NUM_HELD_OUT, NUM_TRAIN, TinyAudit, changed_bundle
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def test_a_planted_memory_is_found_for_each_seed(
     tiny_audit: TinyAudit, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixed_losses(monkeypatch, {"arra": 2.0, "plain": 0.0})
-    pair = {"baseline": tiny_audit.baseline, "arra": tiny_audit.bundle}
-    told = membership_by_seed({0: pair, 1: pair}, corpus)
+    pair = {"finetune": tiny_audit.baseline, "arra": tiny_audit.bundle}
+    told = membership_by_seed({0: pair, 1: pair}, corpus, baseline="finetune")
     assert [row["seed"] for row in told["per_seed"]] == [0, 1]
     row = told["per_seed"][0]
     assert row["source"] == "nih_cxr14"

@@ -19,8 +19,8 @@ from arra_med.evaluate.memorisation import MemorisationAttack
 from arra_med.evaluate.privacy import PrivacySettings, audit_privacy, require_same_data
 from arra_med.evaluate.privacy_report import FLAGGED_FILE, FlaggedImages, FlaggedPair, privacy_table, write_flagged_page
 from arra_med.models.bundle import ModelBundle
-from tests.evaluate.conftest import NUM_HELD_OUT, NUM_TRAIN, SIZE_PX, TinyAudit, changed_bundle, picture
 from tests.evaluate.test_feature_spaces import fixed_encoder
+from tests.evaluate.tiny_audit import NUM_HELD_OUT, NUM_TRAIN, SIZE_PX, TinyAudit, changed_bundle, picture
 
 PLANTED = 5
 REAL_DRAWN = MemorisationAttack._drawn

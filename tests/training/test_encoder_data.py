@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arra_med.corpus.folds import fold_of
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import StudySetError
 from arra_med.records.study import StudyRecord
@@ -13,7 +14,6 @@ from arra_med.training.encoder_data import (
     BatchDraw,
     EncoderImages,
     finding_targets,
-    fold_of,
     held_out_images,
     source_vocabulary,
     training_images,

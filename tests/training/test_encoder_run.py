@@ -225,7 +225,7 @@ def test_a_checkpoint_of_other_settings_or_images_is_refused(
     with pytest.raises(TrainingError, match=r"belongs to a training with other settings; give another --out"):
         train_encoder(settings(tiny_data, AUTOENCODER, steps=2), tmp_path)
     monkeypatch.setattr(StudySet, "duplicates", {"tiny/2": "tiny/0", "tiny/3": "tiny/1", "tiny/4": "tiny/5"})
-    monkeypatch.setattr("arra_med.training.encoder_data.fold_of", lambda *_: 0)
+    monkeypatch.setattr("arra_med.corpus.folds.fold_of", lambda *_: 0)
     with pytest.raises(TrainingError, match=r"belongs to a training on other images than .* holds now"):
         train_encoder(settings(tiny_data, AUTOENCODER, steps=1), tmp_path)
 

@@ -1,0 +1,43 @@
+"""`arra-med compare`: a registered study, from teacher features to the report."""
+
+from typing import Annotated
+
+import typer
+
+from arra_med.cli.options import OutFolder, SetOption
+
+
+def compare(
+    config: Annotated[
+        str,
+        typer.Argument(metavar="STUDY", help="A study's YAML file, or the name of one that ships with the package."),
+    ],
+    out: OutFolder,
+    settings: SetOption = None,
+) -> None:
+    """Trains the arms of a study over several seeds and says whether alignment helped.
+
+    Teacher features, trainings, guidance sweeps on validation images, then the test images, once. A stopped study goes on
+    where it was; the same command, started several times with one --out, shares the work out.
+
+    \b
+    Examples:
+      arra-med compare study_cxr.yaml --out runs/study_cxr
+      arra-med compare study_cxr.yaml --set training.steps=20 --set seeds=[0,1] --out runs/rehearsal
+    """
+    from arra_med.config import load_config, shipped_config
+    from arra_med.evaluate.shared_tasks import lock
+    from arra_med.evaluate.study_comparison import COMPARISON_FILE
+    from arra_med.evaluate.study_comparison import compare as write_comparison
+    from arra_med.evaluate.study_readings import prompt_effect_tasks
+    from arra_med.evaluate.study_run import LOCKS, Study
+    from arra_med.evaluate.study_settings import StudyConfig
+
+    study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, say=typer.echo)
+    study.run()
+    study.share("prompt effects", prompt_effect_tasks(study))
+    with lock(out / LOCKS, "comparison"):
+        told = write_comparison(study)
+    for verdict in told["primary"]["verdicts"]:
+        typer.echo(f"{verdict['arm']}: {verdict['tier']}: {verdict['reason']}")
+    typer.echo(f"written to {out / COMPARISON_FILE}")

@@ -1,0 +1,249 @@
+"""From a finished study to `comparison.json`: every number that the report shows, and those it can be computed from."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.hub import display_name
+from arra_med.errors import EvaluationError
+from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, differences, effects, verdicts
+from arra_med.evaluate.distances import density_coverage, precision_recall
+from arra_med.evaluate.drawing import read_drawing, reconstruct_images
+from arra_med.evaluate.floors import JudgedSets, measure_with_floors, small_set_distances
+from arra_med.evaluate.frechet import FeatureProjection, frechet_infinity, projected_frechet_distance
+from arra_med.evaluate.study_images import stored_features
+from arra_med.evaluate.study_readings import read_agreement, read_utility
+from arra_med.evaluate.study_run import GUIDANCE_FILE, RUN_FILE, TEST, GuidanceChoice, Study
+from arra_med.evaluate.study_settings import StudyRun
+from arra_med.generate.session import SYNTHETIC_NOTICE
+from arra_med.models.bundle import ModelBundle, read_bundle_info
+from arra_med.runs import sha256_json, versions, write_json
+
+COMPARISON_FILE = "comparison.json"
+FORMAT_VERSION = 1
+_HELD_OUT_LOSS = "eval_image_token_loss"
+
+Measure = Callable[[np.ndarray, np.ndarray], float]
+
+
+def compare(study: Study) -> dict[str, Any]:
+    """Judges a finished study and writes `comparison.json` into its folder.
+
+    Args:
+        study: All of its tasks are done.
+
+    Returns:
+        What was written.
+    """
+    config = study.config
+    primary, secondary = _distances(study, study.judge, primary=True)
+    for encoder in study.other_judges:
+        secondary += _distances(study, encoder, primary=False)[1]
+    result = {
+        "format_version": FORMAT_VERSION,
+        "notice": f"{SYNTHETIC_NOTICE} Research use only.",
+        "name": config.name,
+        "question": config.question,
+        "exploratory": config.exploratory,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "settings": _settings(study),
+        "primary": primary,
+        "secondary": secondary,
+        "held_out_loss": _held_out_losses(study),
+        "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
+        "agreement": read_agreement(study),
+        "utility": read_utility(study) if config.utility else None,
+        "compute": _compute(study),
+        "notes": [*study.notes, *study.missing_judges],
+        "versions": versions(),
+    }
+    write_json(study.out / COMPARISON_FILE, result)
+    return result
+
+
+def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns the primary distance with everything that is said about it, and the other measures of one judge."""
+    config, real = study.config, study.real(TEST)
+    reals, projection = study.real_features(encoder, TEST, real), study.projection(encoder)
+    drawn = {run: _drawn(study, encoder, run) for run in config.runs()}
+    measures = _measures(projection)
+    per_measure = {
+        name: {arm: [measure(reals, drawn[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms}
+        for name, measure in measures.items()
+    }
+    first = StudyRun(config.baseline, config.seeds[0])
+    bundle = ModelBundle.load(study.bundle_folder(first))
+    again = stored_features(
+        study.out / "real" / f"reconstructed_{sha256_json(encoder.name)[:12]}.safetensors",
+        encoder,
+        reconstruct_images(bundle, real.views),
+        f"reconstructed {real.fingerprint} {bundle.info.training.get('tokenizer_sha256')}",
+    )
+    sets = JudgedSets(encoder.name, reals, drawn[first], again, real.patients)
+    floors = {floor.distance: floor for floor in measure_with_floors(sets, small_set_distances(projection))}
+    main = f"frechet_{projection.num_dims}"
+    rows = [
+        _secondary(study, encoder.name, name, values, floors.get(name))
+        for name, values in per_measure.items()
+        if not (primary and name == main)
+    ]
+    if not primary:
+        return {}, rows
+    roles = {name: arm.role for name, arm in config.arms.items()}
+
+    def on_rows(arm: str, number: int, chosen: np.ndarray) -> float:
+        other = drawn[StudyRun(arm, config.seeds[number])]
+        return projected_frechet_distance(projection, reals[chosen], other[chosen])
+
+    per_seed = per_measure[main]
+    several = len(config.seeds) > 1
+    found = effects(per_seed, roles, distance_on_rows=on_rows, patients=real.patients) if several else []
+    start = config.training.start.kind
+    paper = PAPER_REDUCTION["adapt" if start == "bundle" else "text"]
+    infinity = {
+        arm: [_infinity(projection, reals, drawn[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms
+    }
+    floor = floors[main]
+    return {
+        "measure": "squared Frechet distance on principal components of real training images",
+        "judge": encoder.name,
+        "judge_sha256": encoder.fingerprint,
+        "num_dims": projection.num_dims,
+        "explained_share": projection.explained_share,
+        "start": config.start,
+        "teacher": {name: _teacher(study, name) for name, arm in config.arms.items() if arm.teacher is not None},
+        "split": "test",
+        "n": len(real.records),
+        "num_patients": len(set(real.patients)),
+        "steps": config.training.steps,
+        "roles": roles,
+        "per_seed": [
+            {"seed": seed, **{arm: per_seed[arm][number] for arm in config.arms}}
+            for number, seed in enumerate(config.seeds)
+        ],
+        "floors": dataclasses.asdict(floor),
+        "excess_per_seed": [
+            {"seed": seed, **{arm: per_seed[arm][number] - floor.reconstruction_floor for arm in config.arms}}
+            for number, seed in enumerate(config.seeds)
+        ],
+        "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)) if several else None,
+        "effects": [dataclasses.asdict(effect) for effect in found],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)] if several else [],
+        "paper_reduction": paper,
+        "frechet_infinity": {"note": "extrapolated to infinitely many images, not measured", "per_arm": infinity},
+    }, rows
+
+
+def _measures(projection: FeatureProjection) -> dict[str, Measure]:
+    return {
+        **small_set_distances(projection),
+        "precision": lambda real, other: precision_recall(real, other).precision,
+        "recall": lambda real, other: precision_recall(real, other).recall,
+        "density": lambda real, other: density_coverage(real, other).density,
+        "coverage": lambda real, other: density_coverage(real, other).coverage,
+    }
+
+
+def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[float]], floor: Any) -> dict[str, Any]:
+    config = study.config
+    return {
+        "measure": name,
+        "judge": judge,
+        "per_seed": [
+            {"seed": seed, **{arm: values[arm][number] for arm in config.arms}}
+            for number, seed in enumerate(config.seeds)
+        ],
+        "floors": dataclasses.asdict(floor) if floor is not None else None,
+        "differences": _differences(values, config.baseline),
+    }
+
+
+def _differences(values: Mapping[str, list[float]], baseline: str) -> dict[str, Any]:
+    if len(values[baseline]) < 2:
+        return {}
+    return {arm: dataclasses.asdict(interval) for arm, interval in differences(values, baseline).items()}
+
+
+def _infinity(projection: FeatureProjection, real: np.ndarray, other: np.ndarray) -> float | None:
+    try:
+        return frechet_infinity(projection.apply(real), projection.apply(other)).value
+    except EvaluationError:  # too few images for halves
+        return None
+
+
+def _drawn(study: Study, encoder: FrozenEncoder, run: StudyRun) -> np.ndarray:
+    return study.drawn_features(encoder, run, TEST, read_drawing(study.drawing_folder(run, TEST)))
+
+
+def _teacher(study: Study, arm: str) -> str:
+    info = read_bundle_info(study.bundle_folder(StudyRun(arm, study.config.seeds[0])))
+    return ", ".join(teacher["name"] for teacher in info.training["teachers"])
+
+
+def _held_out_losses(study: Study) -> dict[str, Any]:
+    config = study.config
+    losses = {
+        arm: [
+            float(read_bundle_info(study.bundle_folder(StudyRun(arm, seed))).training["held_out"][_HELD_OUT_LOSS])
+            for seed in config.seeds
+        ]
+        for arm in config.arms
+    }
+    return {
+        "unit": "nats per image token, validation split",
+        "per_seed": [
+            {"seed": seed, **{arm: losses[arm][number] for arm in config.arms}}
+            for number, seed in enumerate(config.seeds)
+        ],
+        "differences": _differences(losses, config.baseline),
+    }
+
+
+def _guidance(study: Study, arm: str) -> GuidanceChoice:
+    text = (study.out / "arms" / arm / GUIDANCE_FILE).read_text(encoding="utf-8")
+    return GuidanceChoice.model_validate_json(text)
+
+
+def _compute(study: Study) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {arm: [] for arm in study.config.arms}
+    devices = set()
+    for run in study.config.runs():
+        told = json.loads((run.folder(study.out) / RUN_FILE).read_text(encoding="utf-8"))
+        seconds[run.arm].append(told["seconds"])
+        devices.add(told["device"])
+    first = StudyRun(study.config.baseline, study.config.seeds[0])
+    info = read_bundle_info(study.bundle_folder(first))
+    return {
+        "seconds_per_training": seconds,
+        "devices": sorted(devices),
+        "parameters": info.training["parameters"],
+        "sequences": info.training["sequences"],
+        "num_training_images": info.training["num_training_images"],
+    }
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """The settings without folders: where files lay says nothing and may name a hospital's share."""
+    settings = study.config.model_dump(mode="json", exclude={"studies"})
+    for name in ("corpus", "image_tokenizer"):
+        settings["training"].pop(name)
+    settings["training"]["samples"] = None
+    start = settings["training"]["start"]
+    for name in {"path", "model"} & start.keys():
+        start[name] = Path(start[name]).name if name == "path" else display_name(start[name])
+    settings["judge"] = study.judge.name
+    settings["other_judges"] = [encoder.name for encoder in study.other_judges]
+    for name, arm in settings["arms"].items():
+        if arm["alignment"] is not None:
+            arm["alignment"].pop("teacher_features")
+            arm["teacher"] = _teacher(study, name)
+    return {**settings, "sha256": sha256_json(settings)}
+
+
+__all__ = ["COMPARISON_FILE", "compare"]

@@ -1,0 +1,297 @@
+"""Runs a study: teacher features, trainings, guidance sweeps on validation, then the test images, in this order.
+
+Every task is done once and resumes where it was stopped. The same command, started several times on one folder, shares
+the tasks out by locks: nothing is done twice, and no test image is drawn before all trainings and sweeps are over.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from arra_med.config import StrictModel, dump_config, load_config, resolve_device
+from arra_med.corpus.contents import image_contents
+from arra_med.corpus.features import extract_features
+from arra_med.corpus.study_set import StudySet
+from arra_med.corpus.tokenize import Corpus
+from arra_med.encoders import load_encoder
+from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.hub import display_name
+from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure
+from arra_med.errors import EncoderError, EvaluationError
+from arra_med.evaluate.drawing import draw_images, read_drawing_info
+from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
+from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
+from arra_med.evaluate.study_images import (
+    RealImages,
+    held_out_stratum,
+    judge_patients,
+    require_same_corpus,
+    require_untouched,
+    stored_features,
+    training_reals,
+)
+from arra_med.evaluate.study_settings import StudyConfig, StudyRun
+from arra_med.generate.sampling import SamplingRules
+from arra_med.models.bundle import ModelBundle
+from arra_med.runs import sha256_json, write_json
+from arra_med.training.run import train
+
+SETTINGS_FILE, GUARDS_FILE, GUIDANCE_FILE, RUN_FILE = "study.yaml", "guards.json", "guidance.json", "run.json"
+LOCKS = "locks"
+TEST, JUDGE_FOLD = "test", "judge_fold"
+_BATCH = 32
+
+
+class GuidanceChoice(StrictModel):
+    """What an arm's sweep found.
+
+    Attributes:
+        chosen: The scale of the smallest distance.
+        distances: Primary distance on the validation images, by scale.
+        num_images: Validation images.
+    """
+
+    chosen: float
+    distances: dict[str, float]
+    num_images: int
+
+
+class GuardsRecord(StrictModel):
+    """What was looked at before the first training.
+
+    Attributes:
+        fingerprint: Of corpus, study set, judges and teachers.
+        notes: What nobody recorded and could not be looked at.
+    """
+
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+class Study:
+    """A study in its folder.
+
+    Args:
+        config: The settings.
+        out: The folder; it holds one study.
+        say: Receives one line for each thing that happens.
+
+    Raises:
+        EvaluationError: If another study lies in the folder, or corpus and study set do not fit.
+        OverlapError: If a judge or a held-out patient overlaps the training.
+        EncoderError: If the judge or a teacher cannot be loaded.
+    """
+
+    def __init__(self, config: StudyConfig, out: Path, say: Callable[[str], None]) -> None:
+        self.config, self.out, self.say = config, out, say
+        self._claim()
+        self.studies = StudySet.open(config.studies)
+        self.corpus = Corpus.open(config.training.corpus)
+        require_same_corpus(self.studies, self.corpus, config)
+        self.judge = load_encoder(config.judge)
+        self.other_judges: list[FrozenEncoder] = []
+        self.missing_judges: list[str] = []
+        self._exposures = [encoder_exposure(self.judge, config.judge)]
+        self._load_other_judges()
+        self.notes = self._guard()
+
+    def run(self) -> None:
+        """Does every task that is not done yet, and waits for those that other processes do."""
+        self.share("teacher features", [self._features_task(name) for name in self._teachers()])
+        self.share("trainings", [self._training_task(run) for run in self.config.runs()])
+        self.share("guidance sweeps", [self._sweep_task(arm) for arm in self.config.arms])
+        drawings = [self._drawing_task(run, TEST) for run in self.config.runs()]
+        if self.config.utility:
+            used = self.used_arms()
+            drawings += [self._drawing_task(run, JUDGE_FOLD) for run in self.config.runs() if run.arm in used]
+        self.share("drawings", drawings)
+
+    def used_arms(self) -> list[str]:
+        """The arms whose images someone would use: baseline and treatments."""
+        return [self.config.baseline, *self.config.of_role("treatment")]
+
+    def real(self, part: str) -> RealImages:
+        """The real images that a drawing's prompts come from."""
+        if part == JUDGE_FOLD:
+            return judge_patients(self.studies, self.config)
+        return held_out_stratum(self.studies, self.config, "test" if part == TEST else "validation")
+
+    def real_features(self, encoder: FrozenEncoder, part: str, images: RealImages) -> np.ndarray:
+        """Features (n, D) of real images, kept in the study's folder."""
+        return stored_features(
+            self.out / "real" / f"{part}_{_slug(encoder.name)}.safetensors", encoder, images.views, images.fingerprint
+        )
+
+    def projection(self, encoder: FrozenEncoder) -> FeatureProjection:
+        """The projection of the primary distance, fitted to real training images."""
+        features = self.real_features(encoder, "train", training_reals(self.studies, self.config))
+        return FeatureProjection.fit(features, self.config.num_dims)
+
+    def rules(self, arm: str) -> SamplingRules:
+        """The sampling rules that the arm's sweep chose."""
+        chosen = load_config(self._guidance_file(arm), GuidanceChoice)
+        return self.config.rules.model_copy(update={"guidance_scale": chosen.chosen})
+
+    def bundle_folder(self, run: StudyRun) -> Path:
+        """Where a training's bundle lies."""
+        return run.folder(self.out) / "bundle"
+
+    def drawing_folder(self, run: StudyRun, part: str) -> Path:
+        """Where the images of a run lie."""
+        return run.folder(self.out) / f"images_{part}"
+
+    def drawn_features(self, encoder: FrozenEncoder, run: StudyRun, part: str, images: np.ndarray) -> np.ndarray:
+        """Features (n, D) of a run's images, kept beside them."""
+        folder = self.drawing_folder(run, part)
+        name = f"{part}_{_slug(encoder.name)}.safetensors"
+        return stored_features(folder.parent / name, encoder, images, read_drawing_info(folder).fingerprint)
+
+    def draw(self, run: StudyRun, part: str) -> np.ndarray:
+        """Draws a run's images, or reads them: uint8 (n, C, S, S)."""
+        config = self.config
+        # the images of the judge's patients have seeds that no test image has
+        seed = config.image_seed + (0 if part == TEST else len(self.studies))
+        bundle = ModelBundle.load(self.bundle_folder(run))
+        folder = self.drawing_folder(run, part)
+        records = self.real(part).records
+        name = f"{run.arm} {run.seed} {part}"
+        return draw_images(bundle, records, self.rules(run.arm), seed=seed, out=folder, batch_size=_BATCH, name=name)
+
+    def _claim(self) -> None:
+        path = self.out / SETTINGS_FILE
+        if (
+            not path.is_file()
+            and self.out.is_dir()
+            and any(file.name != LOCKS and not file.name.startswith(".") for file in self.out.iterdir())
+        ):
+            raise EvaluationError(f"{self.out}: is not empty and holds no study: give an empty or new folder as --out")
+        with lock(self.out / LOCKS, "settings"):  # of several that start at once, the first one claims the folder
+            if not path.is_file():
+                dump_config(self.config, path)
+        there = load_config(path, StudyConfig)
+        if there != self.config:
+            ours, theirs = self.config.model_dump(mode="json"), there.model_dump(mode="json")
+            other = ", ".join(sorted(key for key in ours if ours[key] != theirs[key]))
+            raise EvaluationError(
+                f"{self.out}: holds a study with other settings ({other}); nothing was changed: give another --out"
+            )
+
+    def _teachers(self) -> list[str]:
+        return list(dict.fromkeys(arm.teacher for arm in self.config.arms.values() if arm.teacher is not None))
+
+    def _load_other_judges(self) -> None:
+        for name in self.config.other_judges:
+            try:
+                encoder = load_encoder(name)
+            except EncoderError as error:
+                self.say(str(error))
+                self.missing_judges.append(f"{display_name(name)} could not be loaded and did not judge")
+                continue
+            self.other_judges.append(encoder)
+            self._exposures.append(encoder_exposure(encoder, name))
+
+    def _guard(self) -> list[str]:
+        """Checks overlaps once; the corpus and everything else that was checked must stay what it was."""
+        teachers = []
+        for name in self._teachers():
+            source = name.removeprefix("permuted:")
+            if not source.startswith("random:"):  # a control that has seen nothing
+                teachers.append(encoder_exposure(load_encoder(source), source))
+        told = {
+            "corpus": sha256_json(self.corpus.metadata),
+            "study_set": self.studies.content_sha256,
+            "judges": [encoder.fingerprint for encoder in [self.judge, *self.other_judges]],
+            "teachers": [sorted(exposure.weights) for exposure in teachers],
+        }
+        path = self.out / GUARDS_FILE
+        with lock(self.out / LOCKS, "guards"):
+            if path.is_file():
+                there = load_config(path, GuardsRecord)
+                if there.fingerprint != sha256_json(told):
+                    raise EvaluationError(
+                        f"{self.out}: corpus, study set, a judge or a teacher is another one than when the study began; "
+                        "restore it, or begin a new study in another folder"
+                    )
+                return list(there.notes)
+            classifiers = Exposure("the classifiers of the judge's fold", frozenset(), self._judge_fold_contents())
+            notes = require_untouched(self.studies, self.config, [*self._exposures, classifiers], teachers)
+            write_json(path, {"fingerprint": sha256_json(told), "notes": notes})
+            return notes
+
+    def _judge_fold_contents(self) -> ImageContents:
+        names = {record.image_id for record in judge_patients(self.studies, self.config).records}
+        return image_contents(self.studies, [row for row, name in enumerate(self.studies.image_ids) if name in names])
+
+    def share(self, what: str, tasks: Sequence[Task]) -> None:
+        """Does tasks together with other processes on this folder; see `share_tasks`."""
+        share_tasks(what, tasks, self.out / LOCKS, self.say)
+
+    def _features_file(self, teacher: str) -> Path:
+        return self.out / "teachers" / f"{sha256_json(teacher)[:12]}.parquet"
+
+    def _features_task(self, teacher: str) -> Task:
+        def work() -> None:
+            kinds = self.config.teacher_kinds(teacher)
+            info = self.corpus.info
+            extract_features(self.config.studies, teacher, path, views=info.num_views, seed=info.seed, kinds=kinds)
+
+        path = self._features_file(teacher)
+        return Task(f"teacher_{path.stem}", path, work)
+
+    def _training_task(self, run: StudyRun) -> Task:
+        folder = run.folder(self.out)
+
+        def work() -> None:
+            teacher = self.config.arms[run.arm].teacher
+            began = time.monotonic()
+            config = self.config.train_config(run, self._features_file(teacher) if teacher else None)
+            train(config, folder)
+            seconds = time.monotonic() - began
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            write_json(folder / RUN_FILE, {"seconds": seconds, "device": resolve_device(config.device)})
+
+        return Task(f"train_{run.arm}_{run.seed}", folder / RUN_FILE, work)
+
+    def _guidance_file(self, arm: str) -> Path:
+        return self.out / "arms" / arm / GUIDANCE_FILE
+
+    def _sweep_task(self, arm: str) -> Task:
+        path = self._guidance_file(arm)
+
+        def work() -> None:
+            run = StudyRun(arm, self.config.seeds[0])
+            images = self.real("validation")
+            real, projection = self.real_features(self.judge, "validation", images), self.projection(self.judge)
+            bundle = ModelBundle.load(self.bundle_folder(run))
+            distances = {}
+            for scale in self.config.guidance.scales:
+                rules = self.config.rules.model_copy(update={"guidance_scale": scale})
+                folder = path.parent / f"sweep_{scale:g}"
+                seed, name = self.config.guidance.seed, f"{arm} guidance {scale:g}"
+                drawn = draw_images(bundle, images.records, rules, seed=seed, out=folder, batch_size=_BATCH, name=name)
+                features = stored_features(
+                    folder.with_suffix(".safetensors"), self.judge, drawn, read_drawing_info(folder).fingerprint
+                )
+                distances[f"{scale:g}"] = projected_frechet_distance(projection, real, features)
+            chosen = float(min(distances, key=lambda scale: distances[scale]))
+            choice = GuidanceChoice(chosen=chosen, distances=distances, num_images=len(images.records))
+            write_json(path, choice.model_dump())
+
+        return Task(f"sweep_{arm}", path, work)
+
+    def _drawing_task(self, run: StudyRun, part: str) -> Task:
+        folder = self.drawing_folder(run, part)
+
+        def work() -> None:
+            self.drawn_features(self.judge, run, part, self.draw(run, part))
+
+        return Task(
+            f"draw_{part}_{run.arm}_{run.seed}", folder.parent / f"{part}_{_slug(self.judge.name)}.safetensors", work
+        )
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)

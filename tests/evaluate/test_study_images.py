@@ -1,0 +1,155 @@
+"""The guards of a study: no held-out patient or image trained, no judge was near a training, and enough images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arra_med.corpus.contents import image_contents
+from arra_med.corpus.study_set import StudySet
+from arra_med.corpus.tokenize import Corpus
+from arra_med.encoders import load_encoder
+from arra_med.encoders.provenance import Exposure
+from arra_med.errors import EvaluationError, OverlapError
+from arra_med.evaluate import study_images
+from arra_med.evaluate.study_images import (
+    held_out_stratum,
+    judge_patients,
+    require_same_corpus,
+    require_untouched,
+    stored_features,
+    training_reals,
+)
+from arra_med.records.study import StudyRecord
+from tests.evaluate.tiny_study import (
+    TinyStudy,
+    patients_of_fold,
+    study_config,
+    tiny_records,
+    tiny_view,
+    write_studies,
+)
+
+JUDGE = Exposure("a judge", frozenset({"weights of the judge"}))
+
+
+def changed(records: list[StudyRecord], row: int, **changes: Any) -> list[StudyRecord]:
+    return [record.model_copy(update=changes) if i == row else record for i, record in enumerate(records)]
+
+
+def row_of(split: str, patient: str | None = None) -> int:
+    return next(i for i, r in enumerate(tiny_records()) if r.split == split and patient in (None, r.patient_id))
+
+
+def test_splits_folds_and_training_are_disjoint(tiny_study: TinyStudy) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    test, validation = (held_out_stratum(studies, config, split) for split in ("test", "validation"))
+    judges, trained = judge_patients(studies, config), training_reals(studies, config)
+    assert (len(test.records), len(validation.records)) == (24, 10)
+    assert (set(trained.patients), set(judges.patients)) == (set(patients_of_fold(0)), set(patients_of_fold(1)))
+    assert np.array_equal(test.views[3], tiny_view(test.records[3]))
+    assert len({images.fingerprint for images in (test, validation, judges, trained)}) == 4
+    assert require_untouched(studies, config, [], []) == []
+
+
+def test_fewer_images_are_drawn_by_their_names(tiny_study: TinyStudy) -> None:
+    studies = StudySet.open(tiny_study.studies)
+    some = held_out_stratum(
+        studies, study_config(tiny_study, held_out={"source": "nih_cxr14", "max_images": 22}), "test"
+    )
+    names = [record.image_id for record in some.records]
+    everyone = held_out_stratum(studies, study_config(tiny_study), "test")
+    assert len(names) == 22
+    assert names == [record.image_id for record in everyone.records if record.image_id in names]
+
+
+def test_too_few_images_are_counted(tiny_study: TinyStudy) -> None:
+    studies = StudySet.open(tiny_study.studies)
+    with pytest.raises(EvaluationError, match="the validation split has 10 images .* 10 dimensions needs 11: ingest"):
+        held_out_stratum(studies, study_config(tiny_study, num_dims=10), "validation")
+    with pytest.raises(
+        EvaluationError, match="24 images of 12 patients .* as few as 11, .* need 13 there: .*num_dims to 10"
+    ):
+        held_out_stratum(studies, study_config(tiny_study, num_dims=12), "test")
+    few = study_config(tiny_study, held_out={"source": "nih_cxr14", "max_images": 9})
+    with pytest.raises(EvaluationError, match=r"come from [5-9] patients, an interval over patients needs 10: ingest"):
+        held_out_stratum(studies, few, "test")
+    other = study_config(tiny_study, held_out={"source": "openi"})
+    with pytest.raises(EvaluationError, match="has 0 images of source openi"):
+        held_out_stratum(studies, other, "test")
+    with pytest.raises(EvaluationError, match="no train image of the stratum is in judge_fold"):
+        judge_patients(studies, other)
+
+
+def test_a_held_out_patient_who_trained_is_found(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    records = changed(tiny_records(), row_of("test"), patient_id=patients_of_fold(0)[0])
+    studies = StudySet.open(write_studies(tmp_path / "studies", records))
+    with pytest.raises(OverlapError, match="1 patients of the test split are in the training: split the studies by"):
+        require_untouched(studies, study_config(tiny_study), [], [])
+
+
+def test_a_held_out_image_that_trained_under_another_patient_is_found(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    records = tiny_records()
+    source, copy = records[row_of("train", patients_of_fold(0)[0])], records[row_of("validation")]
+
+    def view_of(record: StudyRecord) -> np.ndarray:
+        return tiny_view(source if record == copy else record)
+
+    studies = StudySet.open(write_studies(tmp_path / "studies", records, view_of))
+    with pytest.raises(OverlapError, match="1 images of the validation split are pixel for pixel in the training"):
+        require_untouched(studies, study_config(tiny_study), [], [])
+
+
+def test_a_judge_that_learned_from_the_training_is_found(tiny_study: TinyStudy) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    names = [record.patient_id for record in studies.records()]
+    mine, others = ([row for row, name in enumerate(names) if name in patients_of_fold(fold)] for fold in (0, 1))
+    near = Exposure("a near judge", JUDGE.weights, image_contents(studies, mine[:3]))
+    far = Exposure("a far judge", JUDGE.weights, image_contents(studies, others))
+    with pytest.raises(OverlapError, match="a near judge cannot judge: 3 of its 3 training images are among the"):
+        require_untouched(studies, config, [far, near], [])
+    assert require_untouched(studies, config, [far], []) == []
+    teacher = Exposure("a teacher", JUDGE.weights, None)
+    with pytest.raises(OverlapError, match="a far judge cannot judge: weights or initialisation .* the same"):
+        require_untouched(studies, config, [far], [teacher])
+    (note,) = require_untouched(studies, config, [JUDGE], [])
+    assert "what images a judge learned from is not recorded" in note
+
+
+def test_another_corpus_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    corpus = Corpus.open(tiny_study.corpus)
+    require_same_corpus(StudySet.open(tiny_study.studies), corpus, study_config(tiny_study))
+    with pytest.raises(EvaluationError, match="has 1 views of each training study, the study says 2: set views to 1"):
+        require_same_corpus(StudySet.open(tiny_study.studies), corpus, study_config(tiny_study, views=2))
+    other = StudySet.open(write_studies(tmp_path / "studies", tiny_records()[:-1]))
+    with pytest.raises(EvaluationError, match="comes from study set .*: tokenize the study set again"):
+        require_same_corpus(other, corpus, study_config(tiny_study))
+
+
+def test_kept_features_are_of_one_judge_and_one_set_of_images(
+    tiny_study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, other = (load_encoder(f"timm:{folder}") for folder in (tiny_study.judge, tiny_study.teacher))
+    images = np.stack([tiny_view(record) for record in tiny_records()[:4]])
+    path, encoded = tmp_path / "features.safetensors", []
+    real = study_images.judge_features
+
+    def counted(encoder: Any, views: Any) -> np.ndarray:
+        encoded.append(encoder.name)
+        return real(encoder, views)
+
+    monkeypatch.setattr(study_images, "judge_features", counted)
+    first = stored_features(path, judge, images, "these")
+    assert first.shape == (4, judge.width("mean"))
+    assert np.array_equal(stored_features(path, judge, images, "these"), first)
+    assert len(encoded) == 1
+    stored_features(path, judge, images, "those")
+    stored_features(path, judge, images[:3], "those")
+    changed = stored_features(path, other, images[:3], "those")
+    assert len(encoded) == 4
+    assert not np.allclose(changed, first[:3])
+    monkeypatch.setattr(study_images, "judge_features", lambda *_: np.full((4, 2), np.nan))
+    with pytest.raises(EvaluationError, match="gives NaN or infinity for 4 of 4 images: look at them"):
+        stored_features(tmp_path / "bad.safetensors", judge, images, "bad")
+    assert not (tmp_path / "bad.safetensors").exists()
