@@ -7,10 +7,11 @@ import pytest
 
 from arra_med.evaluate.finding_judge import LabelledFeatures
 from arra_med.records.study import StudyRecord
+from tests.evaluate.tiny_audit import tiny_audit
 from tests.evaluate.tiny_study import TinyStudy, write_tiny_study
 from tests.generate.conftest import bundle, layout, model
 
-__all__ = ["bundle", "layout", "model"]
+__all__ = ["bundle", "layout", "model", "tiny_audit"]
 
 
 @pytest.fixture
