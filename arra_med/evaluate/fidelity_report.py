@@ -171,7 +171,10 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"Diversity: {diversity['note']}."
     if pixels := result["pixel_distance"]:
         yield f"Pixel distance ({pixels['unit']}): mean {pixels['mean']:.3g}, smallest {pixels['smallest']:.3g}."
-    yield "Intervals: delete-a-group jackknife over patients, 95%; a rough guide for precision, recall, density and coverage."
+    yield (
+        "Intervals, 95%, over patients: delete-a-group jackknife; half-samples without replacement, a rough guide, for "
+        "precision, recall, density and coverage."
+    )
     if repeated := result["held_out"]["num_repeated_left_out"]:
         yield f"{repeated} held-out images were left out because another image of the study set shows the same picture."
     for judge, sentences in result["unrecorded"].items():

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +21,13 @@ from arra_med.evaluate.feature_sets import checked_features
 from arra_med.evaluate.floors import Distance, JudgedSets, measure_with_floors, small_set_distances
 from arra_med.evaluate.frechet import FeatureProjection, frechet_infinity
 from arra_med.evaluate.intervals import Interval
-from arra_med.evaluate.resampling import jackknife_interval
+from arra_med.evaluate.resampling import half_sample_interval, jackknife_interval
 from arra_med.imaging.view import from_uint8
 from arra_med.runs import atomic_file
 
 Role = Literal["primary", "secondary", "extrapolation"]
 
-_NEIGHBOURS_NOTE = "a count of neighbours: the jackknife is a rough guide"
+_NEIGHBOURS_NOTE = "a count of neighbours: it depends on n, and its interval is a rough guide"
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,11 @@ def fidelity_rows(
     rows = []
     for floored in measure_with_floors(sets, metrics, seed=seed):
         metric = metrics[floored.distance]
+        interval_of = half_sample_interval if floored.distance in neighbours else jackknife_interval
+        interval = interval_of(partial(_value, metric, sets), sets.patients, seed=seed)
+        if floored.distance in neighbours:  # shares are never negative; density alone may pass 1
+            highest = np.inf if floored.distance == "density" else 1.0
+            interval = replace(interval, low=max(0.0, interval.low), high=min(highest, interval.high))
         rows.append(
             FidelityRow(
                 metric=floored.distance,
@@ -209,10 +214,10 @@ def fidelity_rows(
                 higher_is_better=floored.distance in neighbours,
                 num_images=floored.num_images,
                 value=floored.value,
-                interval=jackknife_interval(partial(_value, metric, sets), sets.patients, seed=seed),
+                interval=interval,
                 reconstruction_floor=floored.reconstruction_floor,
                 excess=floored.excess,
-                excess_interval=jackknife_interval(partial(_excess, metric, sets), sets.patients, seed=seed),
+                excess_interval=interval_of(partial(_excess, metric, sets), sets.patients, seed=seed),
                 half_num_images=floored.half_num_images,
                 half_real_floor=floored.half_real_floor,
                 half_real_floor_spread=floored.half_real_floor_spread,

@@ -137,6 +137,9 @@ def test_every_metric_has_its_role_floors_and_interval() -> None:
         assert row.excess_interval.estimate == pytest.approx(row.excess)
         assert row.excess == pytest.approx(row.value - (row.reconstruction_floor or 0))
         assert row.half_num_images == 30
+        assert ("half-samples" in row.interval.method) == row.higher_is_better
+        if row.higher_is_better:
+            assert row.interval.low >= 0
     primary = measured[0]
     assert primary.excess is not None
     assert primary.excess_interval is not None
