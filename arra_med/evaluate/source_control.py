@@ -5,7 +5,7 @@ and utility stay within one.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -78,11 +78,12 @@ def measure_source_control(real: LabelledFeatures, *, num_folds: int = 5, seed: 
         return float(recall_score(names[rows], read[rows], average="macro", labels=kept, zero_division=np.nan))
 
     counts = Counter(sources.tolist())
+    accuracy = jackknife_interval(balanced_accuracy, told_apart.patients, seed=seed)
     return SourceControl(
         kind=KIND,
         judge=real.judge,
         num_images={source: counts[source] for source in kept},
         left_out={source: counts[source] for source in sorted(counts) if source not in kept},
         chance=1 / len(kept),
-        balanced_accuracy=jackknife_interval(balanced_accuracy, told_apart.patients, seed=seed),
+        balanced_accuracy=replace(accuracy, low=max(accuracy.low, 0.0), high=min(accuracy.high, 1.0)),
     )

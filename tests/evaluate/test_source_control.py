@@ -26,6 +26,7 @@ def test_sources_are_told_apart_only_where_they_differ() -> None:
     assert apart.chance == 0.5
     assert apart.num_images == {"nih_cxr14": 160, "padchest": 80}
     assert apart.balanced_accuracy.estimate > 0.95
+    assert apart.balanced_accuracy.high <= 1
     assert alike.balanced_accuracy.low < 0.5 < alike.balanced_accuracy.high
 
 
