@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from arra_med.config import load_config, shipped_config, shipped_folder
+from arra_med.encoders.config import parse_encoder
+from arra_med.evaluate.fidelity_settings import FidelityConfig
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.models.presets import PRESETS, random_llama
@@ -27,7 +29,8 @@ PAPER = [path for path in CONFIGS if path.parent.name == "paper"]
 TOKENIZERS = [path for path in CONFIGS if path.stem.endswith("tokenizer")]
 ENCODERS = [path for path in CONFIGS if path.stem in ENCODER_NAMES]
 STUDIES = [p for p in CONFIGS if p.stem.startswith("study") and p not in TOKENIZERS and "normals" not in p.stem]
-TRAININGS = [path for path in CONFIGS if path not in [*TOKENIZERS, *ENCODERS, *STUDIES]]
+EVALUATIONS = [path for path in CONFIGS if path.stem in ("fidelity", "chexgenbench")]
+TRAININGS = [path for path in CONFIGS if path not in (*TOKENIZERS, *ENCODERS, *STUDIES, *EVALUATIONS)]
 
 
 @pytest.mark.parametrize("path", TOKENIZERS, ids=lambda path: path.name)
@@ -35,6 +38,12 @@ def test_a_tokenizer_config_builds_its_tokenizer(path: Path) -> None:
     config = load_config(path, TokenizerTrainConfig)
     side = 8 if path.stem.startswith("study") else 16
     assert VQTokenizer(config.tokenizer).grid == (side, side)
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.name)
+def test_an_evaluation_config_names_encoders_that_exist(path: Path) -> None:
+    for name in load_config(path, FidelityConfig).judges:
+        assert parse_encoder(name).kind
 
 
 @pytest.mark.parametrize("path", ENCODERS, ids=lambda path: path.name)

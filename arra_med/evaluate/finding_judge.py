@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from arra_med.corpus.study_set import StudySet
-from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EvaluationError, OverlapError, StudySetError
 from arra_med.evaluate.feature_sets import checked_features
 from arra_med.evaluate.intervals import Interval, auroc_interval
@@ -176,12 +176,12 @@ def require_same_judge(fit: LabelledFeatures, other: LabelledFeatures) -> None:
         )
 
 
-def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray]) -> np.ndarray:
-    """Encodes uint8 views (C, S, S) -> float32 (n, D), the mean feature."""
+def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray], feature: Feature = "mean") -> np.ndarray:
+    """Encodes uint8 views (C, S, S) -> float32 (n, D), a global feature."""
     parts = []
     for start in range(0, len(views), _BATCH_SIZE):
         batch = torch.from_numpy(from_uint8(np.stack(views[start : start + _BATCH_SIZE])))
-        parts.append(encoder(batch).mean.cpu().numpy())
+        parts.append(encoder(batch).get(feature).float().cpu().numpy())
     return np.concatenate(parts)
 
 

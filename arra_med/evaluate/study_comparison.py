@@ -17,9 +17,11 @@ from arra_med.evaluate.distances import density_coverage, precision_recall
 from arra_med.evaluate.drawing import read_drawing, reconstruct_images
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, small_set_distances
 from arra_med.evaluate.frechet import FeatureProjection, frechet_infinity, projected_frechet_distance
+from arra_med.evaluate.shared_tasks import lock
 from arra_med.evaluate.study_images import stored_features
-from arra_med.evaluate.study_readings import read_agreement, read_utility
-from arra_med.evaluate.study_run import GUIDANCE_FILE, RUN_FILE, TEST, GuidanceChoice, Study
+from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
+from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_utility
+from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle, read_bundle_info
@@ -33,21 +35,26 @@ Measure = Callable[[np.ndarray, np.ndarray], float]
 
 
 def compare(study: Study) -> dict[str, Any]:
-    """Judges a finished study and writes `comparison.json` into its folder.
-
-    Args:
-        study: All of its tasks are done.
+    """Does what is left of a study, judges it, and writes `comparison.json` into its folder.
 
     Returns:
         What was written.
     """
+    study.run()
+    study.share("prompt effects", prompt_effect_tasks(study))
+    study.share("privacy audits", privacy_tasks(study))
+    with lock(study.out / LOCKS, "comparison"):
+        return _judge(study)
+
+
+def _judge(study: Study) -> dict[str, Any]:
     config = study.config
     primary, secondary = _distances(study, study.judge, primary=True)
     for encoder in study.other_judges:
         secondary += _distances(study, encoder, primary=False)[1]
     result = {
         "format_version": FORMAT_VERSION,
-        "notice": f"{SYNTHETIC_NOTICE} Research use only.",
+        "notice": SYNTHETIC_NOTICE,
         "name": config.name,
         "question": config.question,
         "exploratory": config.exploratory,
@@ -59,6 +66,7 @@ def compare(study: Study) -> dict[str, Any]:
         "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
         "agreement": read_agreement(study),
         "utility": read_utility(study) if config.utility else None,
+        "privacy": read_privacy(study),
         "compute": _compute(study),
         "notes": [*study.notes, *study.missing_judges],
         "versions": versions(),

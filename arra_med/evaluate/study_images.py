@@ -106,11 +106,11 @@ def judge_patients(studies: StudySet, config: StudyConfig) -> RealImages:
     return _real_images(studies, rows)
 
 
-def training_reals(studies: StudySet, config: StudyConfig) -> RealImages:
-    """Returns real images that the arms trained on, at most 1,500 by hash: the projection is fitted to them."""
+def training_reals(studies: StudySet, config: StudyConfig, limit: int | None = _MAX_PROJECTION_IMAGES) -> RealImages:
+    """Returns real images that the arms trained on, at most `limit` by hash: the projection is fitted to 1,500."""
     training = config.training
     chosen = studies.select(split="train", sources=training.sources, fold=training.fold)
-    return _real_images(chosen, _first_by_hash(chosen, range(len(chosen)), _MAX_PROJECTION_IMAGES))
+    return _real_images(chosen, _first_by_hash(chosen, range(len(chosen)), limit))
 
 
 def require_untouched(
@@ -137,7 +137,8 @@ def require_untouched(
         unknown += require_disjoint(judge, [*teachers, corpus])
     chosen = studies.select(split="train", sources=training.sources, fold=training.fold)
     trained = {record.patient_id for record in chosen.records()}
-    pixels = {row.view_sha256 for row in corpus.images.rows} if corpus.images else set()
+    learned = [("the training", corpus), *((f"what {teacher.name} learned from", teacher) for teacher in teachers)]
+    pixels = {name: {row.view_sha256 for row in near.images.rows} for name, near in learned if near.images}
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
         held_out = held_out_stratum(studies, config, split)
@@ -145,13 +146,14 @@ def require_untouched(
             raise OverlapError(
                 f"{shared} patients of the {split} split are in the training: split the studies by patient again"
             )
-        names = {record.image_id for record in held_out.records}
-        rows = [row for row, name in enumerate(studies.image_ids) if name in names]
-        copies = sum(row.view_sha256 in pixels for row in image_contents(studies, rows, labels=False).rows)
-        if copies:
-            raise OverlapError(
-                f"{copies} images of the {split} split are pixel for pixel in the training: ingest with --drop-duplicates"
-            )
+        wanted = {record.image_id for record in held_out.records}
+        rows = [row for row, image in enumerate(studies.image_ids) if image in wanted]
+        views = [row.view_sha256 for row in image_contents(studies, rows, labels=False).rows]
+        for name, its_pixels in pixels.items():
+            if copies := sum(view in its_pixels for view in views):
+                raise OverlapError(
+                    f"{copies} images of the {split} split are pixel for pixel in {name}: ingest with --drop-duplicates"
+                )
     return list(dict.fromkeys(unknown))
 
 

@@ -4,6 +4,7 @@ Every text goes through the template's escaping, whatever its source; charts are
 no caller can hand markup in. The page forbids itself scripts and requests by a content security policy.
 """
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,9 +19,6 @@ from markupsafe import Markup
 from arra_med.reporting.pictures import data_uri
 from arra_med.runs import atomic_file
 
-Value = str | int | float | None
-"""A cell: numbers are aligned and get thousands separators, `None` is shown as a dash."""
-
 _FOLDER = Path(__file__).resolve().parent
 _SHOWN_SIGNIFICANT_DIGITS = 3
 
@@ -32,6 +30,10 @@ class Cell:
     text: str
     is_number: bool = False
     share: float = 0.0
+
+
+Value = str | int | float | Cell | None
+"""A cell: numbers are aligned and get thousands separators, `None` is shown as a dash, a `Cell` is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class _Charts:
 class _Pictures:
     kind: ClassVar[str] = "pictures"
     pictures: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    kind: ClassVar[str] = "plot"
+    source: str
+    caption: str
 
 
 @dataclass
@@ -142,6 +151,15 @@ class Section:
         drawn = tuple(Markup(ElementTree.tostring(drawing, encoding="unicode")) for drawing in drawings)
         return self._add(_Charts(caption, drawn))
 
+    def plot(self, svg: bytes, caption: str) -> Self:
+        """Adds a finished plot over the whole width; on a phone it scrolls in its own frame.
+
+        Args:
+            svg: An SVG file, shown as a picture, so that nothing in it can run.
+            caption: What it shows, for those who do not see it, too.
+        """
+        return self._add(_Plot(f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}", caption))
+
     def pictures(self, pictures: Iterable[tuple[np.ndarray, str]], max_side_px: int = 192) -> Self:
         """Adds a sheet of (pixels, caption).
 
@@ -184,7 +202,7 @@ class HtmlReport:
 
     def html(self) -> str:
         """Returns the page; the same content gives the same text."""
-        return _template().render(report=self, style=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")))
+        return page_template("report.html.jinja").render(report=self, style=Markup(page_file("report.css")))
 
     def write(self, path: Path, mode: int = 0o644) -> None:
         """Writes the page atomically, with these permission bits."""
@@ -192,8 +210,14 @@ class HtmlReport:
             partial.write_text(self.html(), encoding="utf-8")
 
 
+def page_file(name: str) -> str:
+    """Returns the text of a style or script that goes into a page."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
 @cache
-def _template() -> jinja2.Template:
+def page_template(name: str) -> jinja2.Template:
+    """Returns a template of this room, which escapes every text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -201,7 +225,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _bars(counts: Mapping[str, int]) -> tuple[tuple[str, Cell, str], ...]:
@@ -212,6 +236,8 @@ def _bars(counts: Mapping[str, int]) -> tuple[tuple[str, Cell, str], ...]:
 
 
 def _cell(value: Value) -> Cell:
+    if isinstance(value, Cell):
+        return value
     if value is None:
         return Cell("–")
     if isinstance(value, str):

@@ -117,6 +117,14 @@ def test_a_judge_that_learned_from_the_training_is_found(tiny_study: TinyStudy) 
     assert "what images a judge learned from is not recorded" in note
 
 
+def test_a_teacher_that_learned_from_held_out_images_is_found(tiny_study: TinyStudy) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    rows = [row for row, record in enumerate(studies.records()) if record.split == "test"]
+    teacher = Exposure("a teacher", frozenset(), image_contents(studies, rows[:2]))
+    with pytest.raises(OverlapError, match="2 images of the test split are pixel for pixel in what a teacher learned"):
+        require_untouched(studies, config, [], [teacher])
+
+
 def test_another_corpus_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
     corpus = Corpus.open(tiny_study.corpus)
     require_same_corpus(StudySet.open(tiny_study.studies), corpus, study_config(tiny_study))

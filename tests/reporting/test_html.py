@@ -9,9 +9,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from arra_med.reporting.charts import distribution_chart
-from arra_med.reporting.html import HtmlReport
+from arra_med.reporting.html import Cell, HtmlReport
 
 PLANTED = "<script>alert('planted')</script>\"><img src=x onerror=alert(1)>"
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><script>alert(2)</script><path d="M0 0H9"/></svg>'
 
 
 class Page(HTMLParser):
@@ -42,6 +44,7 @@ def report_of(words: str) -> HtmlReport:
     )
     charts = [distribution_chart(words, {words: [0.5, 0.5], "all": [1, 0]}, low=words, high=words, limit=1, note=words)]
     section.charts(charts, words).pictures([(np.zeros((80, 80), dtype=np.uint8), words)])
+    section.plot(SVG, words)
     for number in range(2):
         report.section(f"{words} {number}")
     return report
@@ -69,6 +72,9 @@ def test_numbers_are_written_for_people_and_shares_are_of_the_right_sum() -> Non
     assert "<dd>12,345</dd>" in html
     assert "<dd>0.123</dd>" in html
     assert "<dd>–</dd>" in html
+    report = HtmlReport("t", banner="b")
+    report.section("s").table(("a", "b"), [("x", Cell("12.0%", is_number=True))])
+    assert '<td class="number">12.0%</td>' in report.html()
     bars = re.findall(
         r'--share:([\d.]+)"></i></td><td class="number">(\d+)</td><td class="number muted">([\d.]+%)', html
     )

@@ -1,0 +1,210 @@
+"""`report.html`, `tables.md` and the plots of a study, from `comparison.json` and the sample pairs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from arra_med.evaluate.comparison import Tier
+from arra_med.evaluate.study_checklist import CITATION, claim_checklist
+from arra_med.evaluate.study_plots import write_plots
+from arra_med.evaluate.study_samples import Sample
+from arra_med.evaluate.study_tables import (
+    Table,
+    compute_table,
+    effects_table,
+    floors_table,
+    further_tables,
+    guidance_table,
+    loss_table,
+    markdown,
+    primary_table,
+    secondary_tables,
+)
+from arra_med.generate.session import SYNTHETIC_NOTICE
+from arra_med.reporting.html import Cell, HtmlReport, Section
+from arra_med.runs import atomic_file
+
+REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
+
+_FURTHER = {"agreement": "Agreement with the report", "utility": "Utility for training", "privacy": "Privacy"}
+_SAMPLE_PX = 256
+_PLOT_WORDS = {
+    "seeds": "Each point is one training; a grey line joins the arms of one training seed; bars are means. The floors are "
+    "not at the same number of images: see the table of floors.",
+    "reductions": "Reduction of the primary distance of each arm against the baseline and the controls.",
+    "curves": "Losses by optimiser step, one line for each training seed.",
+}
+_TIER_SENTENCES: dict[Tier, str] = {
+    "exceeds the paper": "helped, and by more than the paper reports",
+    "matches the paper": "helped, by at least the share that the paper reports",
+    "helps": "helped",
+    "not shown to help": "was not shown to help",
+    "hurts": "made the images worse",
+}
+
+
+def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] = ()) -> Path:
+    """Writes the report, its tables and its plots into a study's folder.
+
+    Args:
+        out: The study's folder.
+        told: What `comparison.json` says; nothing else is needed.
+        samples: Sample pairs to show.
+
+    Returns:
+        The report.
+    """
+    plots = write_plots(out, told)
+    study = f"{told['name']}{', exploratory' if told['exploratory'] else ''}"
+    report = HtmlReport(
+        f"Study {study}",
+        banner=SYNTHETIC_NOTICE,
+        subtitle=told["question"],
+        footer=f"arra-med {told['versions'].get('arra-med', '')}, {told['date']}; settings {told['settings']['sha256']}",
+    )
+    _answer(report.section("Answer"), told)
+    section = report.section("Primary distance")
+    _add(section, primary_table(told))
+    section.plot(plots["seeds"], _PLOT_WORDS["seeds"])
+    _add(section, floors_table(told))
+    section = report.section("Effects")
+    section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
+    _add(section, effects_table(told))
+    if samples:
+        _samples(report.section("Sample pairs"), samples)
+    tables = [primary_table(told), floors_table(told), effects_table(told)]
+    for title, its_tables in _further(told):
+        section = report.section(title)
+        for table in its_tables:
+            _add(section, table)
+        if title == "Held-out loss" and "curves" in plots:
+            section.plot(plots["curves"], _PLOT_WORDS["curves"])
+        tables += its_tables
+    _limits(report.section("Limits"), told)
+    _checklist(report.section("CLAIM 2024"), told)
+    report.write(out / REPORT_FILE)
+    with atomic_file(out / TABLES_FILE) as partial:
+        partial.write_text(markdown(tables, f"Study {study}", SYNTHETIC_NOTICE), encoding="utf-8")
+    return out / REPORT_FILE
+
+
+def answer_sentences(told: Mapping[str, Any]) -> list[str]:
+    """Returns the answer in plain sentences; what could have been found comes before what was found."""
+    primary, detectable = told["primary"], told["primary"]["detectable"]
+    sentences = [
+        f"What this study could find: with {detectable['num_seeds']} training seeds for each arm, a reduction of "
+        f"{detectable['reduction']:.1%} or more is found {detectable['power']:.0%} of the time at a two-sided level of "
+        f"{detectable['alpha']:.0%}, as the spread of the baseline's seeds has it. A smaller effect can be missed."
+    ]
+    for verdict in primary["verdicts"]:
+        against = next(
+            effect["reduction"]
+            for effect in primary["effects"]
+            if effect["arm"] == verdict["arm"] and effect["role_against"] == "baseline"
+        )
+        moved = "fell" if against["reduction"] >= 0 else "rose"
+        sentences.append(
+            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}: its distance to real images {moved} by "
+            f"{abs(against['reduction']):.1%} (reduction {against['reduction']:.1%}, {against['confidence']:.0%} interval "
+            f"{against['low']:.1%} to {against['high']:.1%}, {against['num_seeds']} seeds) against the baseline. "
+            f"In full: {verdict['reason']}."
+        )
+    if not primary["verdicts"]:
+        sentences.append("The study has no treatment, so there is no verdict.")
+    return sentences
+
+
+def _answer(section: Section, told: Mapping[str, Any]) -> None:
+    primary = told["primary"]
+    could, *found = answer_sentences(told)
+    if told["exploratory"]:
+        section.text(
+            "Exploratory: its settings were chosen after looking at results. It raises a question, it settles none."
+        )
+    section.text(could)
+    for sentence in found:
+        section.text(sentence)
+    section.facts(
+        {
+            "test images": primary["n"],
+            "patients": primary["num_patients"],
+            "training seeds": len(primary["per_seed"]),
+            "smallest detectable reduction": f"{primary['detectable']['reduction']:.1%}",
+        }
+    )
+    tiers = (
+        "A treatment helps if the 95% interval over seeds lies above 0 against the baseline and against every control. It "
+        f"matches the paper if its reduction is also at least {primary['paper_reduction']:.0%} (arXiv 2503.07334, rounded, "
+        "with other data and another judge), and exceeds it if the whole interval is above that."
+    )
+    section.text(tiers)
+    section.text(f"Start of every arm: {primary['start']}. Judge: {primary['judge']}. Steps: {primary['steps']:,}.")
+    section.text(f"SHA-256 of the registered settings: {told['settings']['sha256']}")
+
+
+def _samples(section: Section, samples: Sequence[Sample]) -> None:
+    section.text(
+        f"{SYNTHETIC_NOTICE} Each row is one held-out study: the same prompt and the same image seed in every arm, all of "
+        f"training seed {samples[0].training_seed}. The studies were chosen by a hash, not by eye. A real image and its "
+        "reconstruction are shown only where the source lets them be passed on."
+    )
+    for sample in samples:
+        what = "Prompt" if sample.is_prompt else "Findings (the report is not shown)"
+        section.text(f"{what}: {sample.words}")
+        pictures = []
+        for picture in sample.pictures:
+            caption = f"synthetic: {picture.name}, seed {sample.image_seed}"
+            if picture.kind != "synthetic":
+                caption = f"{picture.kind}{f' ({picture.attribution})' if picture.attribution else ''}"
+            pictures.append((picture.pixels, caption))
+        section.pictures(pictures, _SAMPLE_PX)
+
+
+def _further(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
+    sections = [
+        ("Held-out loss", [loss_table(told)]),
+        ("Secondary measures", secondary_tables(told)),
+        ("Guidance", [guidance_table(told)]),
+    ]
+    sections += [(title, further_tables(title, told[key])) for key, title in _FURTHER.items() if told.get(key)]
+    return [*sections, ("Compute", [compute_table(told), _machine_table(told)])]
+
+
+def _machine_table(told: Mapping[str, Any]) -> Table:
+    compute = told["compute"]
+    rows = [
+        (Cell("parameters of the language model"), Cell(f"{compute['parameters']:,}", True)),
+        (Cell("sequences of each training"), Cell(f"{compute['sequences']:,}", True)),
+        (Cell("training images"), Cell(f"{compute['num_training_images']:,}", True)),
+        (Cell("devices"), Cell(", ".join(compute["devices"]))),
+        *((Cell(name), Cell(version)) for name, version in told["versions"].items()),
+    ]
+    return Table("Machine and versions", ("what", "value"), tuple(rows), "Of the baseline's first seed.")
+
+
+def _limits(section: Section, told: Mapping[str, Any]) -> None:
+    section.text(
+        "A distance between sets of features says how alike two sets of images are to one judge. It does not say that an "
+        "image is right for its report, nor that it is of any use in a clinic."
+    )
+    infinity = told["primary"]["frechet_infinity"]
+    means = {
+        arm: sum(values) / len(values)
+        for arm, values in infinity["per_arm"].items()
+        if values and all(value is not None for value in values)
+    }
+    if means:
+        shown = ", ".join(f"{arm} {mean:.4g}" for arm, mean in means.items())
+        section.text(f"Primary distance {infinity['note']}: {shown} (means over seeds).")
+    section.text("What could not be checked:" if told["notes"] else "Nothing was left unchecked.")
+    for note in told["notes"]:
+        section.text(f"– {note}.")
+
+
+def _checklist(section: Section, told: Mapping[str, Any]) -> None:
+    rows = [(str(item.number), item.item, item.answer) for item in claim_checklist(told)]
+    section.table(("no.", "item, in our own words", "answer"), rows, CITATION)
+
+
+def _add(section: Section, table: Table) -> None:
+    section.table(table.columns, table.rows, f"{table.title}. {table.note}" if table.note else table.title)

@@ -1,0 +1,276 @@
+"""The tables of a study, from `comparison.json` alone: once as values for the page, once as Markdown."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from arra_med.reporting.html import Cell
+
+MEASURE_NAMES = {
+    "kid": "KID",
+    "cmmd": "CMMD",
+    "frechet_full_width": "Fréchet distance at full width",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+_HIGHER_IS_NEARER = {"precision", "recall", "density", "coverage"}
+_SIGNIFICANT_DIGITS = 4
+_MISSING = Cell("–", is_number=True)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        title: Over it in Markdown.
+        columns: Their names.
+        rows: Cells in the order of the columns; the first one names the row.
+        note: What it shows and what its words mean.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str
+
+
+def markdown(tables: Iterable[Table], heading: str, notice: str) -> str:
+    """Returns tables as one Markdown text; numbers are aligned to the right."""
+    parts = [f"# {_escaped(heading)}", _escaped(notice)]
+    for table in tables:
+        marks = [
+            "---:" if table.rows and any(row[column].is_number for row in table.rows) else "---"
+            for column in range(len(table.columns))
+        ]
+        lines = [table.columns, marks, *([cell.text for cell in row] for row in table.rows)]
+        grid = "\n".join(f"| {' | '.join(_escaped(text) for text in line)} |" for line in lines)
+        parts += [f"## {_escaped(table.title)}", grid, *([_escaped(table.note)] if table.note else [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def primary_table(told: Mapping[str, Any]) -> Table:
+    """The primary distance of every arm and seed, with its mean and what lies above the tokenizer's floor."""
+    primary = told["primary"]
+    arms, floor = list(primary["roles"]), primary["floors"]["reconstruction_floor"]
+    rows = _per_seed_rows(primary["per_seed"], arms, extra=[floor])
+    excess = [sum(row[arm] for row in primary["excess_per_seed"]) / len(primary["excess_per_seed"]) for arm in arms]
+    shown = numbers([floor] * len(arms) + excess, scale=[row[arm] for row in primary["per_seed"] for arm in arms])
+    rows.append((Cell("tokenizer's floor"), *shown[: len(arms)]))
+    rows.append((Cell("mean above it"), *shown[len(arms) :]))
+    return Table(
+        "Primary distance",
+        ("training seed", *(f"{arm} ({primary['roles'][arm]})" for arm in arms)),
+        tuple(rows),
+        f"Squared Fréchet distance on {primary['num_dims']} principal components of {primary['judge']}, lower is nearer to "
+        f"the {primary['n']:,} real test images of {primary['num_patients']:,} patients. The tokenizer's floor is the "
+        "distance of the same images encoded and decoded: no model on this tokenizer is expected below it.",
+    )
+
+
+def floors_table(told: Mapping[str, Any]) -> Table:
+    """Both floors of the primary distance, each at its own number of images."""
+    floors = told["primary"]["floors"]
+    whole = [None, floors["reconstruction_floor"], floors["value"]]
+    half = [floors["half_real_floor"], floors["half_reconstruction_floor"], floors["half_value"]]
+    shown = numbers([*whole, *half])
+    rows = (
+        (Cell("all images"), Cell(f"{floors['num_images']:,}", True), *shown[:3]),
+        (Cell("halves of the patients"), Cell(f"{floors['half_num_images']:,}", True), *shown[3:]),
+    )
+    return Table(
+        "Floors",
+        ("against real test images", "images a side", "other real images", "reconstructed images", "generated images"),
+        rows,
+        "A Fréchet distance grows as images get fewer, so compare within a row only. Generated: the baseline's first seed. "
+        f"Halves: means over {floors['num_splits']} random splits of the patients.",
+    )
+
+
+def effects_table(told: Mapping[str, Any]) -> Table:
+    """By how much each arm's primary distance fell, against the baseline and the controls."""
+    rows = []
+    for effect in told["primary"]["effects"]:
+        reduction, both = effect["reduction"], effect["hierarchical"]
+        patients = [_percent(both["low"]), _percent(both["high"])] if both else [_MISSING, _MISSING]
+        values = [_percent(reduction[name]) for name in ("reduction", "low", "high")]
+        rows.append((Cell(effect["arm"]), Cell(f"{effect['against']} ({effect['role_against']})"), *values, *patients))
+    first = told["primary"]["effects"][0]["reduction"] if told["primary"]["effects"] else {"num_seeds": 0}
+    return Table(
+        "Effects",
+        ("arm", "against", "reduction", "low", "high", "low, patients too", "high, patients too"),
+        tuple(rows),
+        f"Reduction of the primary distance, paired over {first['num_seeds']} training seeds; positive is nearer to real "
+        "images. Low and high: Student's 95% interval over seeds, which the verdicts go by. Patients too: the 95% interval "
+        "when the test patients are a sample as well (hierarchical bootstrap without copies).",
+    )
+
+
+def secondary_tables(told: Mapping[str, Any]) -> list[Table]:
+    """One table for each judge: means over seeds, floors, and paired differences to the baseline."""
+    tables = []
+    arms = list(told["primary"]["roles"])
+    for judge in dict.fromkeys(row["judge"] for row in told["secondary"]):
+        rows: list[tuple[Cell, ...]] = []
+        for row in (row for row in told["secondary"] if row["judge"] == judge):
+            means = {arm: sum(seed[arm] for seed in row["per_seed"]) / len(row["per_seed"]) for arm in arms}
+            floor = (row["floors"] or {}).get("reconstruction_floor")
+            for arm in arms:
+                difference = row["differences"].get(arm, {})
+                values = [means[arm], floor, *(difference.get(name) for name in ("estimate", "low", "high"))]
+                name = measure_name(row["measure"])
+                rows.append((Cell(name), Cell(arm), *numbers(values)))
+        tables.append(
+            Table(
+                f"Secondary measures by {judge}",
+                ("measure", "arm", "mean over seeds", "tokenizer's floor", "difference", "low", "high"),
+                tuple(rows),
+                "Difference to the baseline, paired over seeds, with Student's 95% interval; not corrected for their number, "
+                "so they describe and do not decide. Higher is nearer for precision, recall, density and coverage.",
+            )
+        )
+    return tables
+
+
+def guidance_table(told: Mapping[str, Any]) -> Table:
+    """What each arm's sweep of guidance found on the validation images."""
+    scales = list(dict.fromkeys(scale for sweep in told["guidance"].values() for scale in sweep["distances"]))
+    rows = [
+        (Cell(arm), *numbers([sweep["distances"].get(scale) for scale in scales]), Cell(f"{sweep['chosen']:g}", True))
+        for arm, sweep in told["guidance"].items()
+    ]
+    num_images = {sweep["num_images"] for sweep in told["guidance"].values()}
+    return Table(
+        "Guidance",
+        ("arm", *(f"scale {scale}" for scale in scales), "chosen"),
+        tuple(rows),
+        f"Primary distance on {', '.join(f'{number:,}' for number in sorted(num_images))} validation images of each arm's "
+        "first seed; the scale of the smallest one drew the test images of all its seeds.",
+    )
+
+
+def loss_table(told: Mapping[str, Any]) -> Table:
+    """The held-out loss of every arm and seed, and paired differences to the baseline."""
+    losses, arms = told["held_out_loss"], list(told["primary"]["roles"])
+    rows = _per_seed_rows(losses["per_seed"], arms)
+    scale = [row[arm] for row in losses["per_seed"] for arm in arms]
+    for name, words in (("estimate", "difference"), ("low", "low"), ("high", "high")):
+        values = [losses["differences"].get(arm, {}).get(name) for arm in arms]
+        rows.append((Cell(words), *numbers(values, scale=scale)))
+    return Table(
+        "Held-out loss",
+        ("training seed", *arms),
+        tuple(rows),
+        f"In {losses['unit']}; lower is better. Differences to the baseline, paired over seeds, with Student's 95% interval.",
+    )
+
+
+def compute_table(told: Mapping[str, Any]) -> Table:
+    """How long the trainings took."""
+    rows = []
+    for arm, seconds in told["compute"]["seconds_per_training"].items():
+        shown = [sum(seconds) / len(seconds), min(seconds), max(seconds), sum(seconds)]
+        rows.append((Cell(arm), Cell(str(len(seconds)), True), *(Cell(f"{value:,.0f}", True) for value in shown)))
+    return Table(
+        "Compute",
+        ("arm", "trainings", "mean seconds", "fewest", "most", "sum"),
+        tuple(rows),
+        "Seconds of wall time; of a training that was stopped, those since it went on.",
+    )
+
+
+def further_tables(title: str, content: Any) -> list[Table]:
+    """Tables of a part of `comparison.json` that this module does not know: lists of flat records, or a mapping of them.
+
+    Args:
+        title: Of the part.
+        content: A list of mappings, a mapping of such lists or mappings, or a mapping of values.
+    """
+    if isinstance(content, Mapping):
+        parts = {name: value for name, value in content.items() if _is_records(value)}
+        nested = {name: v for name, v in content.items() if name not in parts and _is_mapping_of_mappings(v)}
+        plain = {name: value for name, value in content.items() if name not in parts and name not in nested}
+        tables = [_records_table(title, [plain])] if plain else []
+        for name, value in parts.items():
+            tables.append(_records_table(f"{title}: {readable(name)}", value))
+        for name, value in nested.items():
+            rows = [{"name": key, **inner} for key, inner in value.items()]
+            tables.append(_records_table(f"{title}: {readable(name)}", rows))
+        return tables
+    return [_records_table(title, content)] if _is_records(content) else []
+
+
+def measure_name(measure: str) -> str:
+    """Returns what a measure is called in a table, with the direction where higher is nearer."""
+    name = MEASURE_NAMES.get(measure)
+    if name is None and measure.startswith("frechet_"):
+        name = f"Fréchet distance on {measure.removeprefix('frechet_')} components"
+    return (name or readable(measure)) + (" ↑" if measure in _HIGHER_IS_NEARER else "")
+
+
+def readable(name: str) -> str:
+    """Returns a key as words: `num_images` is `images`."""
+    return name.removeprefix("num_").replace("_", " ")
+
+
+def numbers(values: Sequence[float | None], scale: Sequence[float | None] | None = None) -> list[Cell]:
+    """Returns numbers with as many decimals as the largest of them, or of `scale`, has room for: a column lines up."""
+    largest = max((abs(value) for value in (scale or values) if value), default=1.0)
+    decimals = min(max(_SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)), 0), 8)
+    return [_MISSING if value is None else Cell(f"{value:,.{decimals}f}", True) for value in values]
+
+
+def _per_seed_rows(
+    per_seed: Sequence[Mapping[str, float]], arms: Sequence[str], extra: Sequence[float] = ()
+) -> list[tuple[Cell, ...]]:
+    scale = [row[arm] for row in per_seed for arm in arms] + list(extra)
+    rows = [(Cell(str(row["seed"])), *numbers([row[arm] for arm in arms], scale=scale)) for row in per_seed]
+    means = [sum(row[arm] for row in per_seed) / len(per_seed) for arm in arms]
+    return [*rows, (Cell("mean"), *numbers(means, scale=scale))]
+
+
+def _percent(share: float) -> Cell:
+    return Cell(f"{share:.1%}", True)
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _is_mapping_of_mappings(value: Any) -> bool:
+    is_interval = isinstance(value, Mapping) and {"low", "high"} <= value.keys()
+    return isinstance(value, Mapping) and not is_interval and all(isinstance(v, Mapping) for v in value.values())
+
+
+def _records_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = tuple(tuple(_shown(row.get(name)) for name in columns) for row in rows)
+    return Table(title, tuple(readable(name) for name in columns), cells, "")
+
+
+def _shown(value: Any) -> Cell:
+    if isinstance(value, Mapping):
+        middle = next((value[name] for name in ("estimate", "reduction", "value") if name in value), None)
+        if middle is not None and {"low", "high"} <= value.keys():
+            return Cell(f"{_short(middle)} [{_short(value['low'])}, {_short(value['high'])}]", True)
+        return Cell(", ".join(f"{readable(str(name))} {_short(inner)}" for name, inner in value.items()))
+    if isinstance(value, list | tuple):
+        return Cell(", ".join(_short(inner) for inner in value) or "–")
+    return Cell(_short(value), isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

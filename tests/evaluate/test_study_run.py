@@ -1,0 +1,181 @@
+"""A whole study at toy size: a planted effect is found and none is not, and whatever stops it, nothing is done twice."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arra_med.errors import EvaluationError
+from arra_med.evaluate import drawing, study_run
+from arra_med.evaluate.drawing import read_drawing
+from arra_med.evaluate.study_comparison import compare
+from arra_med.evaluate.study_run import Study
+from arra_med.evaluate.study_settings import StudyConfig, StudyRun
+from arra_med.training.task import TrainingTask
+from tests.evaluate.tiny_study import TinyStudy, settings, study_config, tiny_records, write_studies
+
+RARELY = {"evaluate_every": 20, "checkpoint_every": 20}
+
+
+def config_of(data: TinyStudy) -> StudyConfig:
+    """A baseline that learns nothing, alignment of weight zero, and an arm that learns."""
+    arms = settings(data)["arms"]
+    learns = {"role": "treatment", "training": {"learning_rate": 1e-2, "steps": 20, **RARELY}}
+    return study_config(data, arms={**arms, "learns": learns}, seeds=[0, 1, 2], other_judges=["timm:nowhere/at/all"])
+
+
+class StoppedError(Exception):
+    """What stops a study in these tests."""
+
+
+class Stops:
+    """Stops a function once, at a chosen call; counts its calls."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str, at: int) -> None:
+        self.calls, real = 0, getattr(owner, name)
+
+        def stopping(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls == at:
+                raise StoppedError
+            return real(*args, **kwargs)
+
+        patch.setattr(owner, name, stopping)
+
+
+@pytest.fixture(scope="module")
+def ended(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A study that was stopped within a training and within a drawing, and went on each time."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    config, said = config_of(tiny_study), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "SHARD_IMAGES", 8)
+        steps = Stops(patch, TrainingTask, "forward", at=8)  # step 4 of the second training: after its checkpoint
+        batches = Stops(patch, drawing, "_draw_batch", at=8)  # second shard of a test drawing, after three sweeps
+        runs = Counter()
+        real_train = study_run.train
+
+        def counted(training: Any, folder: Path) -> Path:
+            runs[training.name] += 1
+            return real_train(training, folder)
+
+        patch.setattr(study_run, "train", counted)
+        for _ in range(2):
+            with pytest.raises(StoppedError):
+                Study(config, out, said.append).run()
+        study = Study(config, out, said.append)
+        study.run()
+        told = compare(study)
+        Study(config, out, said.append).run()  # nothing is left to do
+        counted_calls = {"runs": runs, "steps": steps.calls, "batches": batches.calls}
+        yield {"study": study, "told": told, "said": said, **counted_calls}
+
+
+def test_a_stopped_study_goes_on_and_does_nothing_twice(ended: dict[str, Any]) -> None:
+    runs = ended["runs"]
+    assert {name: count for name, count in runs.items() if count > 1} == {"tiny-arra-0": 2}
+    assert len(runs) == 9
+    # six trainings of 4 steps and three of 20, the stopped step, and step 3 again after the checkpoint at step 2
+    assert ended["steps"] == 6 * 4 + 3 * 20 + 1 + 1
+    # three sweeps of 10 images in shards of 8, nine drawings of 24, and the batch that was stopped
+    assert ended["batches"] == 3 * 2 + 9 * 3 + 1
+    begun = Counter(line for line in ended["said"] if " of 9)" in line)
+    again = {"trainings: train_arra_0 (2 of 9)", "drawings: draw_test_plain_0 (1 of 9)"}
+    assert {line for line, times in begun.items() if times > 1} == again
+    assert not list(ended["study"].out.rglob("checkpoints"))
+
+
+def test_an_arm_that_was_stopped_is_the_one_that_was_not(ended: dict[str, Any]) -> None:
+    """Weight zero is bit-identical to the baseline; its first seed was stopped in training, the baseline's was not."""
+    study = ended["study"]
+    for seed in study.config.seeds:
+        plain, arra = (study.bundle_folder(StudyRun(arm, seed)) / "model.safetensors" for arm in ("plain", "arra"))
+        assert plain.read_bytes() == arra.read_bytes()
+        plain_images, arra_images = (
+            read_drawing(study.drawing_folder(StudyRun(arm, seed), "test")) for arm in ("plain", "arra")
+        )
+        assert np.array_equal(plain_images, arra_images)
+
+
+def test_a_planted_effect_is_found_and_none_is_not(ended: dict[str, Any]) -> None:
+    primary = ended["told"]["primary"]
+    by_arm = {effect["arm"]: effect["reduction"] for effect in primary["effects"]}
+    assert by_arm["arra"]["log_ratios"] == (0.0, 0.0, 0.0)
+    assert by_arm["learns"]["low"] > 0
+    tiers = {verdict["arm"]: verdict["tier"] for verdict in primary["verdicts"]}
+    assert tiers["arra"] == "not shown to help"
+    assert tiers["learns"] in ("helps", "matches the paper", "exceeds the paper")
+    losses = ended["told"]["held_out_loss"]["differences"]
+    assert losses["arra"]["estimate"] == 0
+    assert losses["learns"]["high"] < 0
+
+
+def test_the_file_holds_what_the_report_needs_and_no_folder(ended: dict[str, Any], tiny_study: TinyStudy) -> None:
+    out = ended["study"].out
+    text = (out / "comparison.json").read_text(encoding="utf-8")
+    told = json.loads(text)
+    assert told == json.loads(json.dumps(ended["told"]))
+    assert "ynthetic" in told["notice"]
+    assert "Research use only" in told["notice"]
+    assert str(tiny_study.studies.parent) not in text
+    assert str(out) not in text
+    assert "patient" not in json.dumps(told["settings"])
+    primary = told["primary"]
+    assert (primary["judge"], primary["n"], primary["num_patients"], primary["num_dims"]) == ("timm:judge", 24, 12, 2)
+    assert [set(row) for row in primary["per_seed"]] == [{"seed", "plain", "arra", "learns"}] * 3
+    floor = primary["floors"]["reconstruction_floor"]
+    for row, excess in zip(primary["per_seed"], primary["excess_per_seed"], strict=True):
+        assert excess["plain"] == pytest.approx(row["plain"] - floor)
+    assert primary["teacher"] == {"arra": "timm:teacher"}
+    names = {"kid", "frechet_full_width", "cmmd", "precision", "recall", "density", "coverage"}
+    assert {row["measure"] for row in told["secondary"]} == names
+    assert {row["judge"] for row in told["secondary"]} == {"timm:judge"}
+    assert told["guidance"]["plain"]["num_images"] == 10
+    assert any("could not be loaded and did not judge" in note for note in told["notes"])
+    assert told["compute"]["num_training_images"] == primary_training(tiny_study)
+    assert [len(values) for values in told["compute"]["seconds_per_training"].values()] == [3, 3, 3]
+
+
+def primary_training(data: TinyStudy) -> int:
+    config = config_of(data)
+    return sum(r.split == "train" and config.training.fold.holds(r.patient_id) for r in tiny_records())
+
+
+def test_another_study_is_refused_and_nothing_is_changed(ended: dict[str, Any], tiny_study: TinyStudy) -> None:
+    out = ended["study"].out
+    before = (out / "study.yaml").read_bytes()
+    with pytest.raises(
+        EvaluationError, match=r"holds a study with other settings \(num_dims, seeds\); nothing was chan"
+    ):
+        Study(config_of(tiny_study).model_copy(update={"num_dims": 3, "seeds": (0, 1)}), out, print)
+    assert (out / "study.yaml").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(EvaluationError, match="is not empty and holds no study"):
+        Study(config_of(tiny_study), tmp_path, print)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_judge_or_corpus_that_changed_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    data = tiny_study._replace(
+        judge=shutil.copytree(tiny_study.judge, tmp_path / "judge"),
+        studies=shutil.copytree(tiny_study.studies, tmp_path / "studies"),
+    )
+    config, out = study_config(data), tmp_path / "out"
+    Study(config, out, print)
+    Study(config, out, print)
+    shutil.rmtree(data.judge)
+    shutil.copytree(tiny_study.teacher, data.judge)
+    with pytest.raises(EvaluationError, match="a judge or a teacher is another one than when the study began"):
+        Study(config, out, print)
+    shutil.rmtree(data.studies)
+    write_studies(data.studies, tiny_records()[:-1])
+    with pytest.raises(EvaluationError, match="comes from study set .*: tokenize the study set again"):
+        Study(config, out, print)
