@@ -41,8 +41,10 @@ def audit(data: TinyAudit, out: Path, settings: PrivacySettings = SETTINGS, base
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _offline_encoder() -> Iterator[None]:
+def _cheap() -> Iterator[None]:
+    """An encoder without weights, and few candidates for each of 200 held-out images."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("arra_med.evaluate.copies._CANDIDATES", 2)
         patch.setattr(privacy, "load_encoder", lambda name: fixed_encoder())
         yield
 
