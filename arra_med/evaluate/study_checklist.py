@@ -43,7 +43,7 @@ def claim_checklist(told: Mapping[str, Any]) -> list[ChecklistItem]:
 
 
 def _design(told: Mapping[str, Any]) -> dict[int, str]:
-    kind = "exploratory" if told["exploratory"] else "registered before it ran"
+    kind = "exploratory" if told["exploratory"] else "its settings fixed before the first training"
     return {
         1: "Text-to-image generation with an autoregressive language model (deep learning), with and without alignment of "
         "its hidden states to a frozen image encoder.",
@@ -69,7 +69,7 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
         "its size and rules.",
         10: f"Images are drawn by a hash of their names{most}; nobody chose them.",
         11: "Patients, files and folders appear as keyed hashes only; no header value or report text is kept in results.",
-        12: "An unknown label counts as unknown in prompts, never as absent.",
+        12: "A finding that a source does not label is left out of the prompt, never denied.",
         19: f"By patient: fold {fold['index']} of {fold['count']} of the train patients trains, fold "
         f"{settings['judge_fold']['index']} is kept for classifiers that judge; guidance is chosen on validation images.",
         20: "By patient; the study stops if a test patient, or an image of the same pixels, is in the training.",

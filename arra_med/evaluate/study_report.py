@@ -17,6 +17,7 @@ from arra_med.evaluate.study_tables import (
     guidance_table,
     loss_table,
     markdown,
+    percent,
     primary_table,
     secondary_tables,
 )
@@ -97,18 +98,20 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
         f"{detectable['alpha']:.0%}, as the spread of the baseline's seeds has it. A smaller effect can be missed."
     ]
     for verdict in primary["verdicts"]:
-        against = next(
-            effect["reduction"]
-            for effect in primary["effects"]
-            if effect["arm"] == verdict["arm"] and effect["role_against"] == "baseline"
-        )
+        mine = [effect for effect in primary["effects"] if effect["arm"] == verdict["arm"]]
+        against = next(effect["reduction"] for effect in mine if effect["role_against"] == "baseline")
         moved = "fell" if against["reduction"] >= 0 else "rose"
-        sentences.append(
-            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}: its distance to real images {moved} by "
-            f"{abs(against['reduction']):.1%} (reduction {against['reduction']:.1%}, {against['confidence']:.0%} interval "
-            f"{against['low']:.1%} to {against['high']:.1%}, {against['num_seeds']} seeds) against the baseline. "
-            f"In full: {verdict['reason']}."
+        sentence = (
+            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}. Against the baseline its distance to real images {moved} "
+            f"by {percent(abs(against['reduction']))}; the {against['confidence']:.0%} interval over {against['num_seeds']} "
+            f"training seeds is a reduction of {percent(against['low'])} to {percent(against['high'])}."
         )
+        short = [effect["against"] for effect in mine if effect["reduction"]["low"] <= 0]
+        if short:
+            sentence += f" It is not above 0 against {' and '.join(short)}."
+        elif controls := [effect["against"] for effect in mine if effect["role_against"] == "control"]:
+            sentence += f" It is above 0 against {' and '.join(controls)}, too."
+        sentences.append(sentence)
     if not primary["verdicts"]:
         sentences.append("The study has no treatment, so there is no verdict.")
     return sentences
@@ -173,13 +176,15 @@ def _further(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
 def _machine_table(told: Mapping[str, Any]) -> Table:
     compute = told["compute"]
     rows = [
-        (Cell("parameters of the language model"), Cell(f"{compute['parameters']:,}", True)),
-        (Cell("sequences of each training"), Cell(f"{compute['sequences']:,}", True)),
-        (Cell("training images"), Cell(f"{compute['num_training_images']:,}", True)),
+        (Cell("parameters of the language model"), Cell(f"{compute['parameters']:,}")),
+        (Cell("sequences of each training"), Cell(f"{compute['sequences']:,}")),
+        (Cell("training images"), Cell(f"{compute['num_training_images']:,}")),
         (Cell("devices"), Cell(", ".join(compute["devices"]))),
         *((Cell(name), Cell(version)) for name, version in told["versions"].items()),
     ]
-    return Table("Machine and versions", ("what", "value"), tuple(rows), "Of the baseline's first seed.")
+    return Table(
+        "Machine and versions", ("what", "value"), tuple(rows), "Counts are those of the baseline's first seed."
+    )
 
 
 def _limits(section: Section, told: Mapping[str, Any]) -> None:
@@ -202,8 +207,8 @@ def _limits(section: Section, told: Mapping[str, Any]) -> None:
 
 
 def _checklist(section: Section, told: Mapping[str, Any]) -> None:
-    rows = [(str(item.number), item.item, item.answer) for item in claim_checklist(told)]
-    section.table(("no.", "item, in our own words", "answer"), rows, CITATION)
+    rows = [(f"{item.number}. {item.item}", item.answer) for item in claim_checklist(told)]
+    section.table(("item, in our own words", "answer"), rows, CITATION)
 
 
 def _add(section: Section, table: Table) -> None:

@@ -220,7 +220,12 @@ def numbers(values: Sequence[float | None], scale: Sequence[float | None] | None
     """Returns numbers with as many decimals as the largest of them, or of `scale`, has room for: a column lines up."""
     largest = max((abs(value) for value in (scale or values) if value), default=1.0)
     decimals = min(max(_SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)), 0), 8)
-    return [_MISSING if value is None else Cell(f"{value:,.{decimals}f}", True) for value in values]
+    return [_MISSING if value is None else Cell(f"{value:z,.{decimals}f}", True) for value in values]
+
+
+def percent(share: float) -> str:
+    """Returns a share as text, never as -0.0%."""
+    return f"{share:z.1%}"
 
 
 def _per_seed_rows(
@@ -233,7 +238,7 @@ def _per_seed_rows(
 
 
 def _percent(share: float) -> Cell:
-    return Cell(f"{share:.1%}", True)
+    return Cell(percent(share), True)
 
 
 def _is_records(value: Any) -> bool:
@@ -247,8 +252,13 @@ def _is_mapping_of_mappings(value: Any) -> bool:
 
 def _records_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = tuple(tuple(_shown(row.get(name)) for name in columns) for row in rows)
-    return Table(title, tuple(readable(name) for name in columns), cells, "")
+    cells = [[_shown(row.get(name)) for name in columns] for row in rows]
+    for column, name in enumerate(columns):  # a value that is missing among numbers stands where they do
+        there = [line[column] for row, line in zip(rows, cells, strict=True) if row.get(name) is not None]
+        if there and all(cell.is_number for cell in there):
+            for row, line in zip(rows, cells, strict=True):
+                line[column] = line[column] if row.get(name) is not None else _MISSING
+    return Table(title, tuple(readable(name) for name in columns), tuple(map(tuple, cells)), "")
 
 
 def _shown(value: Any) -> Cell:
