@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
+from arra_med.evaluate import study_report
 from arra_med.evaluate.study_checklist import NOT_ANSWERED, claim_checklist
+from arra_med.evaluate.study_plots import write_plots
 from arra_med.evaluate.study_report import answer_sentences, write_report
 from arra_med.evaluate.study_samples import Sample, chosen_rows, may_show_prompt, sample_of
 from arra_med.evaluate.study_tables import further_tables, numbers
@@ -18,6 +20,13 @@ from arra_med.records.study import StudyRecord
 from tests.evaluate.told import PER_SEED, invented
 
 PROMPT = "Chest radiograph with a prompt's own words."
+
+
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a second; what a page says does not depend on it."""
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"/>'
+    monkeypatch.setattr(study_report, "write_plots", lambda *_: {"seeds": svg, "reductions": svg})
 
 
 class Words(HTMLParser):
@@ -71,6 +80,7 @@ def written(out: Path, **changes: Any) -> Words:
     return Words(write_report(out, invented(**changes), [sample()]).read_text(encoding="utf-8"))
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_what_could_be_found_is_said_before_what_was_found(tmp_path: Path) -> None:
     told = invented()
     could, verdict = answer_sentences(told)
@@ -95,6 +105,7 @@ def test_each_tier_has_its_sentence() -> None:
     assert "no treatment" in answer_sentences(told)[1]
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_page_shows_the_file_s_numbers(tmp_path: Path) -> None:
     page = written(tmp_path)
     for arm, values in PER_SEED.items():
@@ -109,6 +120,7 @@ def test_the_page_shows_the_file_s_numbers(tmp_path: Path) -> None:
     assert "not measured: plain 1 (means over seeds)" in page.text
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_tables_are_markdown_of_the_same_numbers(tmp_path: Path) -> None:
     write_report(tmp_path, invented())
     text = (tmp_path / "tables.md").read_text(encoding="utf-8")
@@ -120,6 +132,7 @@ def test_the_tables_are_markdown_of_the_same_numbers(tmp_path: Path) -> None:
     assert "ynthetic" in text.splitlines()[2]
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_an_exploratory_study_says_so_first(tmp_path: Path) -> None:
     text = written(tmp_path, exploratory=True).text
     assert "Study invented, exploratory" in text
@@ -127,6 +140,7 @@ def test_an_exploratory_study_says_so_first(tmp_path: Path) -> None:
     assert "xploratory" not in written(tmp_path / "registered").text.replace("exploratory arms", "")
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
     assert "Agreement with the report" not in written(tmp_path / "without").text
     auroc = {"estimate": 0.713, "low": 0.6, "high": 0.8, "confidence": 0.95, "num_units": 9, "method": "DeLong"}
@@ -160,6 +174,7 @@ def test_numbers_line_up_and_no_zero_is_negative() -> None:
     assert numbers([0.0])[0].text == "0.000"
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_real_image_is_shown_only_where_it_may_be_passed_on(tmp_path: Path) -> None:
     assert [picture.kind for picture in sample().pictures] == ["real", "reconstructed", "synthetic", "synthetic"]
     closed = sample(redistributable=False)
@@ -175,6 +190,7 @@ def test_a_real_image_is_shown_only_where_it_may_be_passed_on(tmp_path: Path) ->
     assert "synthetic: arra, seed 17" in page.text
 
 
+@pytest.mark.usefixtures("without_plots")
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
@@ -225,14 +241,14 @@ def test_plots_are_the_same_bytes_each_time_and_curves_come_from_the_logs(tmp_pa
                 log.parent.mkdir(parents=True)
                 lines = [{"loss": 3.0 / step, "image_token_loss": 3.0 / step, "step": step} for step in range(1, 9)]
                 log.write_text(json.dumps([*lines, {"eval_image_token_loss": 0.5 + seed, "step": 8}]))
-        write_report(tmp_path / name, invented())
+        write_plots(tmp_path / name, invented())
     first, second = (sorted((tmp_path / name / "plots").iterdir()) for name in ("first", "second"))
     assert [path.name for path in first] == [
         f"{name}.{kind}" for name in ("curves", "reductions", "seeds") for kind in ("png", "svg")
     ]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert b"<dc:date>" not in first[1].read_bytes()
-    write_report(tmp_path / "no_logs", invented())
+    assert list(write_plots(tmp_path / "no_logs", invented())) == ["seeds", "reductions"]
     assert not (tmp_path / "no_logs" / "plots" / "curves.svg").exists()
 
 
