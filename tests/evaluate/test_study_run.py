@@ -21,6 +21,8 @@ from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.training.task import TrainingTask
 from tests.evaluate.tiny_study import TinyStudy, settings, study_config, tiny_records, write_studies
 
+pytestmark = pytest.mark.slow
+
 RARELY = {"evaluate_every": 20, "checkpoint_every": 20}
 
 
