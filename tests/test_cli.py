@@ -26,6 +26,7 @@ COMMANDS = [
     "bundle import-llamagen",
     "bundle info",
     "cards",
+    "compare",
     "deidentify",
     "encoder train",
     "evaluate prompt-effect",
