@@ -1,6 +1,7 @@
 """Strict YAML -> pydantic models: every mistake reported at once, with the nearest valid name.
 
-A configuration may name one `base:` file beside it; its own keys win over the base's. `--set a.b=value` wins over both.
+A configuration may name one `base:` file beside it; its own keys win over the base's, and a block of
+another `kind` takes the place of the base's. `--set a.b=value` wins over both.
 """
 
 import difflib
@@ -144,8 +145,15 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        theirs = merged.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(theirs, dict)
+            and value.get("kind", theirs.get("kind")) == theirs.get("kind")
+        ):
+            merged[key] = _merge(theirs, value)
+        else:  # also a block of another kind, whose settings have other names
+            merged[key] = value
     return merged
 
 

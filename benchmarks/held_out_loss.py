@@ -10,26 +10,18 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import Corpus, TrainingDataset
 from arra_med.evaluate.intervals import t_interval
+from arra_med.evaluate.likelihood import image_losses
 from arra_med.models.bundle import ModelBundle
-from arra_med.training.task import TrainingTask
 
 
-def image_losses(folder: Path, corpus: Corpus) -> np.ndarray:
+def validation_losses(folder: Path, corpus: Corpus) -> np.ndarray:
     """Mean image-token loss in nats of each validation image (n,), with the wording of epoch 0."""
     bundle = ModelBundle.load(folder)
     dataset = TrainingDataset(corpus, "validation", bundle.layout, bundle.text_tokenizer, evaluation=True)
-    collate, task = Collator(bundle.layout), TrainingTask(bundle.model, bundle.layout, z_loss_weight=0.0)
-    losses = []
-    for index in range(len(dataset)):
-        batch = collate([dataset[index]])
-        found: dict[str, torch.Tensor] = task.held_out_losses(batch["input_ids"], batch["image_start"])
-        losses.append(float(found["image_token_loss"]))
-    return np.array(losses)
+    return image_losses(bundle, dataset)
 
 
 def main() -> None:
@@ -39,7 +31,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     options = parser.parse_args()
     corpus = Corpus.open(options.corpus)
-    losses = {str(folder): image_losses(folder, corpus) for folder in options.bundles}
+    losses = {str(folder): validation_losses(folder, corpus) for folder in options.bundles}
     first = next(iter(losses.values()))
     for name, values in losses.items():
         difference = values - first

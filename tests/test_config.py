@@ -76,6 +76,21 @@ def test_an_override_may_switch_a_block_off(tmp_path: Path) -> None:
     assert load_config(path, Experiment, ["alignment=null"]).alignment is None
 
 
+def test_a_block_of_another_kind_takes_the_place_of_the_bases(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", "model: {kind: large, hidden_size: 8, num_layers: 8}\n")
+    path = write(tmp_path / "own.yaml", "base: base.yaml\nmodel: {kind: small, num_layers: 3}\n")
+
+    class Model(StrictModel):
+        kind: str
+        num_layers: int
+        hidden_size: int = 1
+
+    class Settings(StrictModel):
+        model: Model
+
+    assert load_config(path, Settings).model == Model(kind="small", num_layers=3)
+
+
 def test_a_base_of_a_base_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "seed: 1\n")
     write(tmp_path / "b.yaml", "base: a.yaml\n")

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from arra_med.config import load_config, shipped_config, shipped_folder
+from arra_med.encoders.config import parse_encoder
+from arra_med.evaluate.fidelity_settings import FidelityConfig
+from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.models.presets import PRESETS, random_llama
 from arra_med.records.study import StudyRecord
@@ -25,13 +28,22 @@ CONFIGS = sorted(shipped_folder("configs").rglob("*.yaml"))
 PAPER = [path for path in CONFIGS if path.parent.name == "paper"]
 TOKENIZERS = [path for path in CONFIGS if path.stem.endswith("tokenizer")]
 ENCODERS = [path for path in CONFIGS if path.stem in ENCODER_NAMES]
-TRAININGS = [path for path in CONFIGS if path not in TOKENIZERS and path not in ENCODERS]
+STUDIES = [p for p in CONFIGS if p.stem.startswith("study") and p not in TOKENIZERS and "normals" not in p.stem]
+EVALUATIONS = [path for path in CONFIGS if path.stem in ("fidelity", "chexgenbench")]
+TRAININGS = [path for path in CONFIGS if path not in (*TOKENIZERS, *ENCODERS, *STUDIES, *EVALUATIONS)]
 
 
 @pytest.mark.parametrize("path", TOKENIZERS, ids=lambda path: path.name)
 def test_a_tokenizer_config_builds_its_tokenizer(path: Path) -> None:
     config = load_config(path, TokenizerTrainConfig)
-    assert VQTokenizer(config.tokenizer).grid == (16, 16)
+    side = 8 if path.stem.startswith("study") else 16
+    assert VQTokenizer(config.tokenizer).grid == (side, side)
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.name)
+def test_an_evaluation_config_names_encoders_that_exist(path: Path) -> None:
+    for name in load_config(path, FidelityConfig).judges:
+        assert parse_encoder(name).kind
 
 
 @pytest.mark.parametrize("path", ENCODERS, ids=lambda path: path.name)
@@ -74,6 +86,31 @@ def test_a_training_config_builds_its_model(path: Path) -> None:
     model = random_llama(PRESETS[config.start.preset], 300, 64, config.start.seed)
     for layer in (layer for block in config.alignment for layer in block.layers):
         resolve_layer(layer, len(decoder_blocks(model)))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+def test_a_study_keeps_its_judges_apart_and_compares_arms_that_differ_by_alignment_alone(path: Path) -> None:
+    config = load_config(path, StudyConfig)
+    teachers = [arm.teacher for arm in config.arms.values()]
+    assert not any(teacher and config.judge in teacher for teacher in teachers)
+    assert config.training.fold.index != config.judge_fold.index
+    if not config.exploratory:
+        assert len(config.seeds) >= 5
+        assert {arm.role for arm in config.arms.values()} == {"baseline", "treatment", "control"}
+        assert {"permuted", "random"} <= {str(teacher).partition(":")[0] for teacher in teachers}
+    baseline = config.train_config(StudyRun(config.baseline, config.seeds[0]), None)
+    for name in config.arms:
+        arm = config.train_config(StudyRun(name, config.seeds[0]), Path("teacher.parquet"))
+        assert arm.model_copy(update={"alignment": (), "name": baseline.name}) == baseline
+
+
+def test_what_a_study_trains_on_is_the_fold_of_its_tokenizer_and_teacher() -> None:
+    for modality in ("cxr", "fundus"):
+        study = load_config(shipped_config(f"study_{modality}.yaml"), StudyConfig)
+        tokenizer = load_config(shipped_config(f"study_{modality}_tokenizer.yaml"), TokenizerTrainConfig)
+        teacher = load_config(shipped_config(f"{modality}_clip_mini.yaml"), EncoderTrainConfig)
+        assert study.training.fold == tokenizer.fold == teacher.fold
+        assert study.training.sources == tokenizer.sources
 
 
 def test_arra_is_the_baseline_plus_one_block() -> None:

@@ -14,11 +14,15 @@ from arra_med.cli.compare_commands import compare
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
 from arra_med.cli.evaluation_commands import evaluate_app
+from arra_med.cli.fidelity_commands import fidelity_command
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
 from arra_med.cli.model_commands import app_command, bundle_app, generate
+from arra_med.cli.moments_commands import moments_app
 from arra_med.cli.plan_commands import plan
 from arra_med.cli.privacy_commands import deidentify, key
+from arra_med.cli.reading_commands import reading_app
+from arra_med.cli.score_commands import score
 from arra_med.cli.sentences import run_and_explain
 from arra_med.cli.training_commands import tokenizer_app, train
 
@@ -51,6 +55,10 @@ app.command()(generate)
 app.command("app")(app_command)
 app.add_typer(evaluate_app, name="evaluate")
 app.command()(compare)
+app.add_typer(moments_app, name="moments")
+app.command()(score)
+app.add_typer(reading_app, name="reading")
+evaluate_app.command("fidelity")(fidelity_command)
 app.add_typer(bundle_app, name="bundle")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)

@@ -27,18 +27,15 @@ def compare(
       arra-med compare study_cxr.yaml --set training.steps=20 --set seeds=[0,1] --out runs/rehearsal
     """
     from arra_med.config import load_config, shipped_config
-    from arra_med.evaluate.shared_tasks import lock
     from arra_med.evaluate.study_comparison import compare as write_comparison
     from arra_med.evaluate.study_report import write_report
-    from arra_med.evaluate.study_run import LOCKS, Study
+    from arra_med.evaluate.study_run import Study
     from arra_med.evaluate.study_samples import sample_pairs
     from arra_med.evaluate.study_settings import StudyConfig
 
     study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, say=typer.echo)
-    study.run()
-    with lock(out / LOCKS, "comparison"):
-        told = write_comparison(study)
-        report = write_report(out, told, sample_pairs(study))
+    told = write_comparison(study)
+    report = write_report(out, told, sample_pairs(study))
     for verdict in told["primary"]["verdicts"]:
         typer.echo(f"{verdict['arm']}: {verdict['tier']}: {verdict['reason']}")
     typer.echo(f"report: {report}")

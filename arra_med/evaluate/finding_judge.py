@@ -1,87 +1,192 @@
-"""A finding's judge: a linear probe on a frozen encoder, fitted to real training images of one source.
+"""A finding's judge: a linear probe on a frozen encoder's features, fitted to real images of one source.
 
-The encoder must never have been near the training of the model that is judged (EfficientNet-Lite2 is kept for this).
+One probe for all that asks whether a picture shows a finding: agreement with the report, the effect of a prompt, utility.
+The encoder must never have been near the training of the model that is judged (EfficientNet-Lite2 is kept for this). An
+in-house classifier judges by its backbone: its folder loads as any other encoder.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from arra_med.corpus.study_set import StudySet
-from arra_med.encoders.base import FrozenEncoder
-from arra_med.errors import StudySetError
+from arra_med.encoders.base import Feature, FrozenEncoder
+from arra_med.errors import EvaluationError, OverlapError, StudySetError
+from arra_med.evaluate.feature_sets import checked_features
+from arra_med.evaluate.intervals import Interval, auroc_interval
 from arra_med.imaging.view import from_uint8
-from arra_med.records.study import Split
-from arra_med.records.wording import canonical_labels
+from arra_med.records.study import Split, StudyRecord
+from arra_med.records.wording import NORMAL, canonical_labels
+
+FIT_MIN_POSITIVES = 10
+"""Images with the finding, and as many without, that a probe is fitted to."""
+
+INVERSE_PENALTY = 1e-3
+"""Strong: a thousand features, some tens of positives. Chosen by four folds of NIH training patients: 3e-4 and 1e-3 are alike."""
 
 _BATCH_SIZE = 16
-_MIN_POSITIVES = 10
-_INVERSE_PENALTY = 1e-3  # strong: a thousand features, some tens of positives
 
 
 @dataclass(frozen=True)
-class JudgedImages:
-    """Features of real images and which of them have the finding.
+class LabelledFeatures:
+    """One judge's features of images whose findings are known.
 
     Attributes:
+        judge: Name of the encoder.
         features: float32 (n, D).
-        positive: bool (n,).
+        records: What is known about each image. One without any label is of unknown findings and is left out; on the
+            others, what no label names counts as absent, as the source's own benchmark does.
+
+    Raises:
+        EvaluationError: On construction, if features and records differ in number, or a value is not finite.
     """
 
+    judge: str
     features: np.ndarray
-    positive: np.ndarray
+    records: tuple[StudyRecord, ...]
+
+    def __post_init__(self) -> None:
+        checked_features(self.features, self.judge)
+        if len(self.features) != len(self.records):
+            raise EvaluationError(
+                f"there are {len(self.features)} rows of {self.judge} features and {len(self.records)} studies: give "
+                "one row for each study, in the same order"
+            )
+
+    @property
+    def patients(self) -> list[str]:
+        """Whose image each row is, as keyed hashes."""
+        return [record.patient_id for record in self.records]
+
+    def source(self, side: str) -> str:
+        """Returns the one source of the images.
+
+        Args:
+            side: What to call them in a message.
+
+        Raises:
+            EvaluationError: If there are several: a judge could read the scanner in place of the finding.
+        """
+        sources = sorted({record.source for record in self.records})
+        if len(sources) != 1:
+            raise EvaluationError(
+                f"the {side} images come from {', '.join(sources)}, and source and findings go together: give the "
+                "images of one source"
+            )
+        return sources[0]
+
+    def labelled(self) -> np.ndarray:
+        """Returns which images have labels at all: bool (n,)."""
+        return np.array([bool(record.labels) for record in self.records])
+
+    def positive(self, finding: str) -> np.ndarray:
+        """Returns which images have the finding: bool (n,)."""
+        return np.array([finding in canonical_labels(record) for record in self.records])
+
+    def take(self, rows: np.ndarray) -> "LabelledFeatures":
+        """Returns the rows of an index or mask (n,)."""
+        numbers = np.arange(len(self.records))[rows]
+        return LabelledFeatures(self.judge, self.features[numbers], tuple(self.records[row] for row in numbers))
 
 
 class FindingJudge:
     """Scores images for one finding.
 
     Args:
-        encoder: The frozen encoder.
-        train: Real training images; "unknown" counts as absent, as the source's own benchmark does.
+        fit: Real images, or any others whose findings are known.
+        finding: Harmonised name.
+        inverse_penalty: C of the logistic regression; smaller is stronger.
+
+    Attributes:
+        name: Of the encoder.
+        finding: As given.
 
     Raises:
-        StudySetError: If there are too few positive or negative images.
+        EvaluationError: If there are too few positive or negative images.
     """
 
-    def __init__(self, encoder: FrozenEncoder, train: JudgedImages) -> None:
-        positives = int(train.positive.sum())
-        if min(positives, len(train.positive) - positives) < _MIN_POSITIVES:
-            raise StudySetError(
-                f"a judge needs {_MIN_POSITIVES} training images with the finding and as many without, found {positives} "
-                f"and {len(train.positive) - positives}: choose another finding or source"
+    def __init__(self, fit: LabelledFeatures, finding: str, *, inverse_penalty: float = INVERSE_PENALTY) -> None:
+        self.name, self.finding = fit.judge, finding
+        labelled, positive = fit.labelled(), fit.positive(finding)
+        if reason := too_few(positive[labelled], FIT_MIN_POSITIVES):
+            raise EvaluationError(
+                f"a judge of {finding} cannot be fitted: {reason}: choose another finding or source, or ingest more"
             )
-        self.encoder = encoder
-        probe = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=2000)
-        self._probe: Pipeline = make_pipeline(StandardScaler(), probe).fit(train.features, train.positive)
+        probe = LogisticRegression(C=inverse_penalty, class_weight="balanced", max_iter=2000)
+        self._probe: Pipeline = make_pipeline(StandardScaler(), probe)
+        self._probe.fit(fit.features[labelled], positive[labelled])
+        self._width = fit.features.shape[1]
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """Log-odds of the finding for features (n, D) -> (n,)."""
-        return np.asarray(self._probe.decision_function(features))
+        """Log-odds of the finding for features (n, D) -> (n,).
 
-    def auroc(self, images: JudgedImages) -> float:
-        """Area under the ROC curve on other real images."""
-        return float(roc_auc_score(images.positive, self.scores(images.features)))
+        Raises:
+            EvaluationError: If their width is not that of the fit, or a value is not finite.
+        """
+        checked = checked_features(features, "judged")
+        if checked.shape[1] != self._width:
+            raise EvaluationError(
+                f"the judged features have width {checked.shape[1]} and the probe was fitted to width {self._width}: "
+                "encode both with the same encoder and the same feature"
+            )
+        return np.asarray(self._probe.decision_function(np.asarray(features, dtype=np.float32)))
+
+    def auroc(self, images: LabelledFeatures) -> Interval:
+        """Area under the ROC curve on other images, with an interval over patients."""
+        held = images.take(images.labelled())
+        return auroc_interval(self.scores(held.features), held.positive(self.finding), patients=held.patients)
 
 
-def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray]) -> np.ndarray:
-    """Encodes uint8 views (C, S, S) -> float32 (n, D), the mean feature."""
+def too_few(positive: np.ndarray, needed: int) -> str | None:
+    """Returns why positives or negatives (bool (n,)) are too few, such as "18 positives, 30 needed"; none if they are not."""
+    num_positives = int(positive.sum())
+    num_negatives = len(positive) - num_positives
+    if num_positives < needed:
+        return f"{num_positives} positives, {needed} needed"
+    return f"{num_negatives} negatives, {needed} needed" if num_negatives < needed else None
+
+
+def findings_of(records: Iterable[StudyRecord]) -> tuple[str, ...]:
+    """Returns the findings of the records, the most frequent first; "normal" is none."""
+    counts = Counter(label for record in records for label in canonical_labels(record) if label != NORMAL)
+    return tuple(sorted(counts, key=lambda finding: (-counts[finding], finding)))
+
+
+def require_same_judge(fit: LabelledFeatures, other: LabelledFeatures) -> None:
+    """Makes sure that a probe fitted to one set can read another one of other patients.
+
+    Raises:
+        EvaluationError: If another judge made the features.
+        OverlapError: If a patient is on both sides.
+    """
+    if fit.judge != other.judge:
+        raise EvaluationError(
+            f"the probe is fitted to features of {fit.judge} and would read those of {other.judge}: encode both with one judge"
+        )
+    both = set(fit.patients) & set(other.patients)
+    if both:
+        raise OverlapError(
+            f"{len(both)} patients are among the images that fit the judge and among the held-out ones: split by patient"
+        )
+
+
+def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray], feature: Feature = "mean") -> np.ndarray:
+    """Encodes uint8 views (C, S, S) -> float32 (n, D), a global feature."""
     parts = []
     for start in range(0, len(views), _BATCH_SIZE):
         batch = torch.from_numpy(from_uint8(np.stack(views[start : start + _BATCH_SIZE])))
-        parts.append(encoder(batch).mean.cpu().numpy())
+        parts.append(encoder(batch).get(feature).float().cpu().numpy())
     return np.concatenate(parts)
 
 
-def real_images(
-    studies: StudySet, source: str, split: Split, encoder: FrozenEncoder
-) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-    """Returns features (n, D) and harmonised labels of one source's real images in one split.
+def real_features(studies: StudySet, source: str, split: Split, encoder: FrozenEncoder) -> LabelledFeatures:
+    """Encodes one source's real images in one split.
 
     Raises:
         StudySetError: If there are none.
@@ -92,4 +197,4 @@ def real_images(
     if not rows:
         raise StudySetError(f"the study set has no {split} images of source {source}: choose another source")
     features = judge_features(encoder, [chosen.view(row) for row in rows])
-    return features, [canonical_labels(records[row]) for row in rows]
+    return LabelledFeatures(encoder.name, features, tuple(records[row] for row in rows))

@@ -117,7 +117,7 @@ def measure_with_floors(
     """
     rng = np.random.default_rng(seed)
     halves = [_patient_halves(sets.patients, rng) for _ in range(num_splits)]
-    size = min(len(first) for first, _ in halves)
+    size = min(len(half) for halved in halves for half in halved)
     halves = [(rng.permutation(first)[:size], rng.permutation(second)[:size]) for first, second in halves]
     rows = []
     for name, distance in distances.items():

@@ -4,7 +4,6 @@ All in float64. The primary distance of a small set is the projected one, at equ
 dimensions estimated from 400 images is mostly estimation error, one of 64 dimensions is not.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,75 +11,9 @@ from scipy import linalg
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.feature_sets import checked_features, checked_pair, require_equal_numbers
+from arra_med.evaluate.moments import Moments
 
 MAX_PROJECTED_DIMS = 64
-
-_NEGATIVE_EIGENVALUE = 1e-6  # relative to the largest: more than rounding
-
-
-@dataclass(frozen=True)
-class Moments:
-    """All that a Fréchet distance needs of a set of features: what a site may give away that shares no image.
-
-    Attributes:
-        num_images: Number of images, at least 2.
-        mean: (D,) float64.
-        covariance: (D, D) float64, the unbiased estimate (divided by n - 1).
-
-    Raises:
-        EvaluationError: If shapes do not fit, a value is not finite, images are fewer than 2, or the covariance is not
-            symmetric and positive semidefinite.
-    """
-
-    num_images: int
-    mean: np.ndarray
-    covariance: np.ndarray
-
-    def __post_init__(self) -> None:
-        width = len(self.mean)
-        if self.mean.shape != (width,) or self.covariance.shape != (width, width):
-            raise EvaluationError(
-                f"moments hold a mean of shape {self.mean.shape} and a covariance of shape {self.covariance.shape}; "
-                "(D,) and (D, D) are required: export them again"
-            )
-        if self.num_images < 2:
-            raise EvaluationError(f"moments come from {self.num_images} images; a covariance needs at least 2")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
-            raise EvaluationError("moments hold NaN or infinity: export them again from finite features")
-        if not np.allclose(self.covariance, self.covariance.T):
-            raise EvaluationError("the covariance of the moments is not symmetric: export them again")
-
-    @classmethod
-    def of(cls, features: np.ndarray, side: str = "given") -> "Moments":
-        """Computes the moments of features (n, D).
-
-        Args:
-            features: (n, D).
-            side: What to call the set in a message.
-
-        Raises:
-            EvaluationError: If there are fewer than 2 rows, or a value is not finite.
-        """
-        values = checked_features(features, side, at_least=2)
-        return cls(len(values), values.mean(axis=0), np.cov(values, rowvar=False, ddof=1).reshape(values.shape[1], -1))
-
-    @classmethod
-    def merged(cls, sites: Sequence["Moments"]) -> "Moments":
-        """Returns the moments of all sites' images together, exactly as if they had been in one set.
-
-        Raises:
-            EvaluationError: If there is no site, or the widths differ.
-        """
-        widths = sorted({len(site.mean) for site in sites})
-        if len(widths) != 1:
-            raise EvaluationError(f"moments of one width are required, found widths {widths}: use one judge everywhere")
-        num_images = sum(site.num_images for site in sites)
-        mean = sum((site.num_images * site.mean for site in sites), np.zeros(widths[0])) / num_images
-        scatter = np.zeros((widths[0], widths[0]))
-        for site in sites:
-            shift = site.mean - mean
-            scatter += (site.num_images - 1) * site.covariance + site.num_images * np.outer(shift, shift)
-        return cls(num_images, mean, scatter / (num_images - 1))
 
 
 @dataclass(frozen=True)
@@ -113,8 +46,7 @@ class FeatureProjection:
         Raises:
             EvaluationError: If `num_dims` is not between 1 and `MAX_PROJECTED_DIMS`, or the features do not vary.
         """
-        if not 1 <= num_dims <= MAX_PROJECTED_DIMS:
-            raise EvaluationError(f"a projection has 1 to {MAX_PROJECTED_DIMS} dimensions, {num_dims} were asked for")
+        _require_projected_dims(num_dims)
         values = checked_features(training_features, "training", at_least=2)
         mean = values.mean(axis=0)
         centred = values - mean
@@ -126,6 +58,32 @@ class FeatureProjection:
         kept = min(num_dims, rank)
         share = float((singular[:kept] ** 2).sum() / (singular**2).sum())
         return cls(mean, directions[:kept], share, len(values))
+
+    @classmethod
+    def of_moments(cls, training: Moments, num_dims: int = MAX_PROJECTED_DIMS) -> "FeatureProjection":
+        """Returns the projection that `fit` gives for the features that these moments are of.
+
+        Each direction's sign is set (its largest component is positive), so that all who hold the moments get the same
+        one. Directions whose variance is rounding are not kept.
+
+        Args:
+            training: Moments of real training images.
+            num_dims: As for `fit`.
+
+        Raises:
+            EvaluationError: As `fit`, or if the covariance is not positive semidefinite.
+        """
+        _require_projected_dims(num_dims)
+        directions, singular, _ = linalg.svd(training.root(), full_matrices=False)
+        rank = int((singular > singular[0] * np.sqrt(len(singular) * np.finfo(float).eps)).sum())
+        if rank == 0:
+            raise EvaluationError(
+                f"all {training.num_images} training features are equal: give moments of different real images"
+            )
+        components = directions.T[: min(num_dims, rank)]
+        largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+        share = float((singular[: len(components)] ** 2).sum() / (singular**2).sum())
+        return cls(training.mean, components * np.sign(largest), share, training.num_images)
 
     @property
     def num_dims(self) -> int:
@@ -139,12 +97,26 @@ class FeatureProjection:
             EvaluationError: If the width is not that of the training features, or a value is not finite.
         """
         values = checked_features(features, side)
-        if values.shape[1] != len(self.mean):
+        self._require_width(values.shape[1], side)
+        return (values - self.mean) @ self.components.T
+
+    def apply_to_moments(self, moments: Moments, side: str = "given") -> Moments:
+        """Returns the moments that the projected features have, from those of the features (D) -> (k).
+
+        Raises:
+            EvaluationError: If the width is not that of the training features.
+        """
+        self._require_width(len(moments.mean), side)
+        covariance = self.components @ moments.covariance @ self.components.T
+        mean = self.components @ (moments.mean - self.mean)
+        return Moments(moments.num_images, mean, (covariance + covariance.T) / 2)
+
+    def _require_width(self, width: int, side: str) -> None:
+        if width != len(self.mean):
             raise EvaluationError(
                 f"the projection was fitted to features of width {len(self.mean)}, the {side} ones have width "
-                f"{values.shape[1]}: use one judge for all"
+                f"{width}: use one judge for all"
             )
-        return (values - self.mean) @ self.components.T
 
 
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
@@ -177,7 +149,7 @@ def frechet_distance_of_moments(real: Moments, generated: Moments) -> float:
         raise EvaluationError(
             f"the real moments have width {len(real.mean)} and the generated ones {len(generated.mean)}: use one judge"
         )
-    return _distance(real.mean, _root(real.covariance), generated.mean, _root(generated.covariance))
+    return _distance(real.mean, real.root(), generated.mean, generated.root())
 
 
 def projected_frechet_distance(projection: FeatureProjection, real: np.ndarray, generated: np.ndarray) -> float:
@@ -255,11 +227,9 @@ def _factor(features: np.ndarray) -> np.ndarray:
     return (linalg.qr(centred, mode="r")[0][: features.shape[1]] if len(features) > features.shape[1] else centred).T
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = linalg.eigh(covariance)
-    if values[0] < -_NEGATIVE_EIGENVALUE * max(values[-1], np.finfo(float).tiny):
-        raise EvaluationError("the covariance of the moments is not positive semidefinite: export them again")
-    return vectors * np.sqrt(np.clip(values, 0, None))
+def _require_projected_dims(num_dims: int) -> None:
+    if not 1 <= num_dims <= MAX_PROJECTED_DIMS:
+        raise EvaluationError(f"a projection has 1 to {MAX_PROJECTED_DIMS} dimensions, {num_dims} were asked for")
 
 
 def _distance(mean_1: np.ndarray, root_1: np.ndarray, mean_2: np.ndarray, root_2: np.ndarray) -> float:

@@ -191,7 +191,8 @@ def auroc_interval(
 
     Returns:
         The interval. An area of exactly 0 or 1 has no estimate of variance; its inner bound is then that of as many
-        right calls as there are images (or patients) in the smaller class, `(alpha / 2)^(1 / n)`.
+        right calls as there are images (or patients) in the smaller class, `(alpha / 2)^(1 / n)`. Where all scores
+        are the same, as those of a collapsed generator, the area is 0.5 and so are both bounds.
 
     Raises:
         EvaluationError: If there are fewer than 2 positive or negative images, shapes differ, or a score is not finite.
@@ -199,14 +200,66 @@ def auroc_interval(
     Source: DeLong et al. 1988; Obuchowski 1997 for several images of a patient.
     """
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    units = _patient_units(scores, positive, patients, num_axes=1)
+    return _mean_area_interval(scores[:, None], positive[:, None], units, confidence)
+
+
+def macro_auroc_interval(
+    scores: np.ndarray, positive: np.ndarray, *, patients: Sequence[str] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Returns the mean area of several findings, which share images: their covariance enters the interval.
+
+    Args:
+        scores: (n, F), one column for each finding.
+        positive: (n, F) bool.
+        patients: As for `auroc_interval`.
+        confidence: Of the interval.
+
+    Raises:
+        EvaluationError: As `auroc_interval`, for any of the findings.
+    """
+    scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    return _mean_area_interval(scores, positive, _patient_units(scores, positive, patients, num_axes=2), confidence)
+
+
+def _patient_units(
+    scores: np.ndarray, positive: np.ndarray, patients: Sequence[str] | None, num_axes: int
+) -> np.ndarray:
     units = np.arange(len(scores)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
-    if not (scores.ndim == 1 and scores.shape == positive.shape == units.shape):
+    if not (scores.ndim == num_axes and scores.size and scores.shape == positive.shape and len(units) == len(scores)):
         raise EvaluationError(
             f"scores, labels and patients have shapes {scores.shape}, {positive.shape} and {units.shape}: one of each "
             "for every image is required"
         )
     if not np.isfinite(scores).all():
-        raise EvaluationError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
+        raise EvaluationError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores are NaN or infinite")
+    return units
+
+
+def _mean_area_interval(scores: np.ndarray, positive: np.ndarray, units: np.ndarray, confidence: float) -> Interval:
+    areas, influences, fewest = [], [], len(scores)
+    for column in range(scores.shape[1]):
+        area, influence = _area_and_influence(scores[:, column], positive[:, column])
+        areas.append(area)
+        influences.append(influence)
+        sides = (positive[:, column], ~positive[:, column])
+        fewest = min(fewest, *(len(np.unique(units[side])) for side in sides))
+    area, influence = float(np.mean(areas)), np.mean(influences, axis=0)
+    error = float(np.sqrt((np.bincount(units, influence) ** 2).sum()))
+    num_units = len(np.unique(units))
+    if error == 0 and 0 < area < 1:
+        return Interval(area, area, area, confidence, num_units, "all scores tie")
+    if error == 0:
+        inner = ((1 - confidence) / 2) ** (1 / fewest)
+        low, high = (inner, 1.0) if area > 0.5 else (0.0, 1 - inner)
+        return Interval(area, low, high, confidence, num_units, "exact separation")
+    logit, half = np.log(area / (1 - area)), stats.norm.ppf((1 + confidence) / 2) * error / (area * (1 - area))
+    low, high = (float(1 / (1 + np.exp(-bound))) for bound in (logit - half, logit + half))
+    return Interval(area, low, high, confidence, num_units, "DeLong on the logit scale")
+
+
+def _area_and_influence(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndarray]:
+    """Returns one finding's area and the influence of each image (n,) on it."""
     num_positive = int(positive.sum())
     num_negative = len(scores) - num_positive
     if min(num_positive, num_negative) < 2:
@@ -217,19 +270,10 @@ def auroc_interval(
     beaten = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative
     lost_to = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / num_positive
     area = float(beaten.mean())
-    influence = np.empty(len(scores))  # of each image on the area
+    influence = np.empty(len(scores))
     influence[positive] = (beaten - area) / num_positive * np.sqrt(num_positive / (num_positive - 1))
     influence[~positive] = (lost_to - area) / num_negative * np.sqrt(num_negative / (num_negative - 1))
-    error = float(np.sqrt((np.bincount(units, influence) ** 2).sum()))
-    num_units = len(np.unique(units))
-    if error == 0:
-        fewest = min(len(np.unique(units[positive])), len(np.unique(units[~positive])))
-        inner = ((1 - confidence) / 2) ** (1 / fewest)
-        low, high = (inner, 1.0) if area > 0.5 else (0.0, 1 - inner)
-        return Interval(area, low, high, confidence, num_units, "exact separation")
-    logit, half = np.log(area / (1 - area)), stats.norm.ppf((1 + confidence) / 2) * error / (area * (1 - area))
-    low, high = (float(1 / (1 + np.exp(-bound))) for bound in (logit - half, logit + half))
-    return Interval(area, low, high, confidence, num_units, "DeLong on the logit scale")
+    return area, influence
 
 
 def _finite(values: Sequence[float], what: str) -> np.ndarray:

@@ -5,27 +5,26 @@ The wordings are paraphrases which no training text held, so a shift also shows 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from arra_med.corpus.study_set import StudySet
-from arra_med.encoders import load_encoder
-from arra_med.errors import ConfigError
-from arra_med.evaluate.finding_judge import FindingJudge, JudgedImages, judge_features, real_images
-from arra_med.evaluate.intervals import t_interval
+from arra_med.encoders.base import FrozenEncoder
+from arra_med.errors import EvaluationError, OverlapError
+from arra_med.evaluate.finding_judge import FindingJudge, LabelledFeatures, judge_features, require_same_judge
+from arra_med.evaluate.intervals import Interval, t_interval
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import GenerationRequest, ReportToImage
 from arra_med.models.bundle import ModelBundle
 from arra_med.records.study import View
-from arra_med.records.wording import held_out_paraphrases
+from arra_med.records.wording import NORMAL, held_out_paraphrases
 
-NORMAL = "normal"
+NUM_SEEDS = 64
+"""Pairs that the effect of a wording is read from; fewer are measured, and the row says so."""
 
 
 @dataclass(frozen=True)
 class PromptEffect:
-    """Effect of one wording.
+    """Effect of one wording. `dataclasses.asdict` of it is JSON.
 
     Attributes:
         finding: Harmonised name.
@@ -39,100 +38,123 @@ class PromptEffect:
         shift: Mean difference of the judge's log-odds, finding prompt minus normal prompt at the same seed.
         interval: 95% t interval of the shift over seeds.
         seed_spread: Standard deviation of the score over seeds of the normal prompt.
-        shift_in_spreads: `shift / seed_spread`.
-        separated: Share of all (finding, normal) image pairs that the judge orders rightly (an AUROC).
+        shift_in_spreads: `shift / seed_spread`; none where all seeds give the same score.
+        separated: Share of all (finding, normal) image pairs that the judge orders rightly, ties half (an AUROC).
+        note: What a reader must know of this row, such as too few pairs.
     """
 
     finding: str
     report: str
     judge: str
-    auroc_real: float
+    auroc_real: Interval
     num_real_positives: int
     real_shift: float
     num_seeds: int
     shift: float
     interval: tuple[float, float]
     seed_spread: float
-    shift_in_spreads: float
+    shift_in_spreads: float | None
     separated: float
+    note: str = ""
+
+
+def require_no_teacher(bundle: ModelBundle, judge: FrozenEncoder) -> None:
+    """Makes sure that the judge did not teach the model.
+
+    Raises:
+        OverlapError: If its weights are those of one of the model's teachers.
+    """
+    teachers = bundle.info.training.get("teachers", [])
+    if judge.fingerprint in [teacher["sha256"] for teacher in teachers]:
+        raise OverlapError(f"{judge.name} was this model's teacher and cannot judge it: choose another encoder")
 
 
 def measure_prompt_effect(
-    bundle: Path,
-    studies: Path,
+    session: ReportToImage,
+    judge: FrozenEncoder,
+    fit: LabelledFeatures,
+    real: LabelledFeatures,
     *,
     findings: Sequence[str] = ("effusion", "cardiomegaly"),
-    source: str = "nih_cxr14",
-    view: View | None = "PA",
-    judge: str = "efficientnet_lite2",
-    num_seeds: int = 32,
+    view: View | None = None,
+    num_seeds: int = NUM_SEEDS,
+    seed: int = 0,
     rules: SamplingRules | None = None,
 ) -> list[PromptEffect]:
     """Scores each held-out wording of each finding against the first held-out normal wording.
 
     Args:
-        bundle: Folder of the model.
-        studies: Study set with the source's real images.
-        findings: Harmonised names.
-        source: Whose real images fit the judge, one source so that it cannot read the scanner.
-        view: View of all prompts.
+        session: The model, opened.
         judge: Encoder under the judge; not the model's teacher.
-        num_seeds: Seeds 0 to num_seeds - 1.
+        fit: Its features of real training images of one source, to which a probe is fitted for each finding.
+        real: Its features of real held-out images of the same source.
+        findings: Harmonised names.
+        view: View of all prompts (chest).
+        num_seeds: Pairs.
+        seed: Of the first pair; pair i has `seed + i`.
         rules: Guidance and sampling.
 
     Raises:
-        ConfigError: If the judge was the model's teacher.
-        StudySetError: If the source has too few images.
+        EvaluationError: If the judge's images are of several sources, another judge's, or hold too few of a finding; a
+            finding has no wording; or there are fewer than 2 pairs.
+        OverlapError: If the judge was the model's teacher, or a patient is both in `fit` and `real`.
     """
-    session = ReportToImage(ModelBundle.load(bundle))
-    teachers = session.bundle.info.training.get("teachers", [])
-    encoder = load_encoder(judge)
-    if encoder.fingerprint in [teacher["sha256"] for teacher in teachers]:
-        raise ConfigError(f"{judge} was this model's teacher and cannot judge it: choose another encoder")
-    study_set = StudySet.open(studies)
-    train, train_labels = real_images(study_set, source, "train", encoder)
-    test, test_labels = real_images(study_set, source, "test", encoder)
+    require_no_teacher(session.bundle, judge)
+    if (source := fit.source("fitting")) != real.source("held-out") or judge.name != fit.judge:
+        raise EvaluationError(
+            f"the probe is of {fit.judge} and {source}: give held-out images of that source, and the same judge"
+        )
+    require_same_judge(fit, real)
+    if num_seeds < 2:
+        raise EvaluationError(f"{num_seeds} pairs have no interval: ask for at least 2, better {NUM_SEEDS}")
+    modality = session.bundle.spec.modality
+    wordings = {finding: held_out_paraphrases(finding, modality) for finding in findings}
+    if unknown := [finding for finding, reports in wordings.items() if not reports]:
+        raise EvaluationError(
+            f"no wording is kept for {', '.join(unknown)}: choose findings of the {modality} wordings"
+        )
+    judges = {finding: FindingJudge(fit, finding) for finding in findings}
 
     def features_of(report: str) -> np.ndarray:
         request = GenerationRequest(
             report=report,
-            modality=session.bundle.spec.modality,
+            modality=modality,
             view=view,
             num_images=num_seeds,
+            seed=seed,
             rules=rules or SamplingRules(),
         )
         images = session.generate(request).images
-        return judge_features(encoder, list(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)))
+        return judge_features(judge, list(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)))
 
-    normal = features_of(held_out_paraphrases(NORMAL, session.bundle.spec.modality)[0])
-    effects = []
-    for finding in findings:
-        fitted = FindingJudge(encoder, JudgedImages(train, np.array([finding in labels for labels in train_labels])))
-        real = JudgedImages(test, np.array([finding in labels for labels in test_labels]))
-        base = fitted.scores(normal)
-        for report in held_out_paraphrases(finding, session.bundle.spec.modality):
-            effects.append(_effect(finding, report, fitted, real, fitted.scores(features_of(report)), base))
-    return effects
+    normal = features_of(held_out_paraphrases(NORMAL, modality)[0])
+    return [
+        _effect(report, fitted, real, fitted.scores(features_of(report)), fitted.scores(normal))
+        for finding, fitted in judges.items()
+        for report in wordings[finding]
+    ]
 
 
 def _effect(
-    finding: str, report: str, judge: FindingJudge, real: JudgedImages, shifted: np.ndarray, normal: np.ndarray
+    report: str, judge: FindingJudge, real: LabelledFeatures, shifted: np.ndarray, normal: np.ndarray
 ) -> PromptEffect:
-    real_scores = judge.scores(real.features)
-    difference = shifted - normal
-    shift = t_interval(difference)
+    held = real.take(real.labelled())
+    positive, real_scores = held.positive(judge.finding), judge.scores(held.features)
+    shift = t_interval((shifted - normal).tolist())
     spread = float(normal.std(ddof=1))
+    ordered = (shifted[:, None] > normal[None]) + 0.5 * (shifted[:, None] == normal[None])
     return PromptEffect(
-        finding=finding,
+        finding=judge.finding,
         report=report,
-        judge=judge.encoder.name,
+        judge=judge.name,
         auroc_real=judge.auroc(real),
-        num_real_positives=int(real.positive.sum()),
-        real_shift=float(real_scores[real.positive].mean() - real_scores[~real.positive].mean()),
-        num_seeds=len(difference),
+        num_real_positives=int(positive.sum()),
+        real_shift=float(real_scores[positive].mean() - real_scores[~positive].mean()),
+        num_seeds=len(normal),
         shift=shift.estimate,
         interval=(shift.low, shift.high),
         seed_spread=spread,
-        shift_in_spreads=shift.estimate / spread,
-        separated=float((shifted[:, None] > normal[None]).mean()),
+        shift_in_spreads=shift.estimate / spread if spread else None,
+        separated=float(ordered.mean()),
+        note="" if len(normal) >= NUM_SEEDS else f"{len(normal)} pairs, {NUM_SEEDS} wanted",
     )

@@ -53,6 +53,46 @@ def jackknife_interval(
     return Interval(estimate, estimate - half, estimate + half, confidence, num_patients, method)
 
 
+def half_sample_interval(
+    statistic: Callable[[np.ndarray], float],
+    patients: Sequence[str],
+    *,
+    num_draws: int = 60,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Returns the interval of a statistic over patients from halves of them, drawn without replacement.
+
+    Apt where a jackknife is not: shares of neighbourhoods jump when a few images are left out. The standard deviation
+    over halves of P patients estimates that of the statistic at all P, as in `hierarchical_interval`; only the spread
+    is taken from the halves, not their bias.
+
+    Args:
+        statistic: From rows (indices into the images, ascending) to a value.
+        patients: Whose image each row is.
+        num_draws: Halves.
+        confidence: Of the interval.
+        seed: Of the draws.
+
+    Raises:
+        EvaluationError: If there are fewer than `MIN_PATIENTS` patients or the statistic is not finite.
+
+    Source: McCarthy 1969 (half-samples); Politis and Romano 1994 (subsampling).
+    """
+    units, num_patients = _patient_numbers(patients)
+    rng = np.random.default_rng(seed)
+    estimate = _value(statistic(np.arange(len(units))))
+    drawn = []
+    for _ in range(num_draws):
+        chosen = np.zeros(num_patients, dtype=bool)
+        chosen[rng.permutation(num_patients)[: num_patients // 2]] = True
+        drawn.append(_value(statistic(np.flatnonzero(chosen[units]))))
+    freedom = min(num_patients, num_draws) - 1
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.std(drawn, ddof=1))
+    method = f"{num_draws} half-samples of patients without replacement"
+    return Interval(estimate, estimate - half, estimate + half, confidence, num_patients, method)
+
+
 def hierarchical_interval(
     statistic: Callable[[int, np.ndarray], float],
     num_seeds: int,

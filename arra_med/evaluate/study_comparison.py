@@ -17,8 +17,11 @@ from arra_med.evaluate.distances import density_coverage, precision_recall
 from arra_med.evaluate.drawing import read_drawing, reconstruct_images
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, small_set_distances
 from arra_med.evaluate.frechet import FeatureProjection, frechet_distance, frechet_infinity
+from arra_med.evaluate.shared_tasks import lock
 from arra_med.evaluate.study_images import stored_features
-from arra_med.evaluate.study_run import GUIDANCE_FILE, RUN_FILE, TEST, GuidanceChoice, Study
+from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
+from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_utility
+from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle, read_bundle_info
@@ -32,14 +35,19 @@ Measure = Callable[[np.ndarray, np.ndarray], float]
 
 
 def compare(study: Study) -> dict[str, Any]:
-    """Judges a finished study and writes `comparison.json` into its folder.
-
-    Args:
-        study: All of its tasks are done.
+    """Does what is left of a study, judges it, and writes `comparison.json` into its folder.
 
     Returns:
         What was written.
     """
+    study.run()
+    study.share("prompt effects", prompt_effect_tasks(study))
+    study.share("privacy audits", privacy_tasks(study))
+    with lock(study.out / LOCKS, "comparison"):
+        return _judge(study)
+
+
+def _judge(study: Study) -> dict[str, Any]:
     config = study.config
     primary, secondary = _distances(study, study.judge, primary=True)
     for encoder in study.other_judges:
@@ -56,6 +64,9 @@ def compare(study: Study) -> dict[str, Any]:
         "secondary": secondary,
         "held_out_loss": _held_out_losses(study),
         "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
+        "agreement": read_agreement(study),
+        "utility": read_utility(study) if config.utility else None,
+        "privacy": read_privacy(study),
         "compute": _compute(study),
         "notes": [*study.notes, *study.missing_judges],
         "versions": versions(),
@@ -101,7 +112,8 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         return frechet_distance(flat_reals[chosen], flat[StudyRun(arm, config.seeds[number])][chosen])
 
     per_seed = per_measure[main]
-    found = effects(per_seed, roles, distance_on_rows=on_rows, patients=real.patients)
+    several = len(config.seeds) > 1
+    found = effects(per_seed, roles, distance_on_rows=on_rows, patients=real.patients) if several else []
     start = config.training.start.kind
     paper = PAPER_REDUCTION["adapt" if start == "bundle" else "text"]
     infinity = {arm: [_infinity(flat_reals, flat[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms}
@@ -128,9 +140,9 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
             {"seed": seed, **{arm: per_seed[arm][number] - floor.reconstruction_floor for arm in config.arms}}
             for number, seed in enumerate(config.seeds)
         ],
-        "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)),
+        "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)) if several else None,
         "effects": [dataclasses.asdict(effect) for effect in found],
-        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)] if several else [],
         "paper_reduction": paper,
         "frechet_infinity": {"note": "extrapolated to infinitely many images, not measured", "per_arm": infinity},
     }, rows
@@ -156,10 +168,14 @@ def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[fl
             for number, seed in enumerate(config.seeds)
         ],
         "floors": dataclasses.asdict(floor) if floor is not None else None,
-        "differences": {
-            arm: dataclasses.asdict(interval) for arm, interval in differences(values, config.baseline).items()
-        },
+        "differences": _differences(values, config.baseline),
     }
+
+
+def _differences(values: Mapping[str, list[float]], baseline: str) -> dict[str, Any]:
+    if len(values[baseline]) < 2:
+        return {}
+    return {arm: dataclasses.asdict(interval) for arm, interval in differences(values, baseline).items()}
 
 
 def _infinity(real: np.ndarray, other: np.ndarray) -> float | None:
@@ -193,9 +209,7 @@ def _held_out_losses(study: Study) -> dict[str, Any]:
             {"seed": seed, **{arm: losses[arm][number] for arm in config.arms}}
             for number, seed in enumerate(config.seeds)
         ],
-        "differences": {
-            arm: dataclasses.asdict(interval) for arm, interval in differences(losses, config.baseline).items()
-        },
+        "differences": _differences(losses, config.baseline),
     }
 
 

@@ -106,11 +106,11 @@ def judge_patients(studies: StudySet, config: StudyConfig) -> RealImages:
     return _real_images(studies, rows)
 
 
-def training_reals(studies: StudySet, config: StudyConfig) -> RealImages:
-    """Returns real images that the arms trained on, at most 1,500 by hash: the projection is fitted to them."""
+def training_reals(studies: StudySet, config: StudyConfig, limit: int | None = _MAX_PROJECTION_IMAGES) -> RealImages:
+    """Returns real images that the arms trained on, at most `limit` by hash: the projection is fitted to 1,500."""
     training = config.training
     chosen = studies.select(split="train", sources=training.sources, fold=training.fold)
-    return _real_images(chosen, _first_by_hash(chosen, range(len(chosen)), _MAX_PROJECTION_IMAGES))
+    return _real_images(chosen, _first_by_hash(chosen, range(len(chosen)), limit))
 
 
 def require_untouched(

@@ -100,12 +100,18 @@ class Study:
 
     def run(self) -> None:
         """Does every task that is not done yet, and waits for those that other processes do."""
-        self._share("teacher features", [self._features_task(name) for name in self._teachers()])
-        self._share("trainings", [self._training_task(run) for run in self.config.runs()])
-        self._share("guidance sweeps", [self._sweep_task(arm) for arm in self.config.arms])
-        parts = [TEST, JUDGE_FOLD] if self.config.utility else [TEST]
-        drawings = [self._drawing_task(run, part) for part in parts for run in self.config.runs()]
-        self._share("drawings", drawings)
+        self.share("teacher features", [self._features_task(name) for name in self._teachers()])
+        self.share("trainings", [self._training_task(run) for run in self.config.runs()])
+        self.share("guidance sweeps", [self._sweep_task(arm) for arm in self.config.arms])
+        drawings = [self._drawing_task(run, TEST) for run in self.config.runs()]
+        if self.config.utility:
+            used = self.used_arms()
+            drawings += [self._drawing_task(run, JUDGE_FOLD) for run in self.config.runs() if run.arm in used]
+        self.share("drawings", drawings)
+
+    def used_arms(self) -> list[str]:
+        """The arms whose images someone would use: baseline and treatments."""
+        return [self.config.baseline, *self.config.of_role("treatment")]
 
     def real(self, part: str) -> RealImages:
         """The real images that a drawing's prompts come from."""
@@ -219,7 +225,8 @@ class Study:
         names = {record.image_id for record in judge_patients(self.studies, self.config).records}
         return image_contents(self.studies, [row for row, name in enumerate(self.studies.image_ids) if name in names])
 
-    def _share(self, what: str, tasks: Sequence[Task]) -> None:
+    def share(self, what: str, tasks: Sequence[Task]) -> None:
+        """Does tasks together with other processes on this folder; see `share_tasks`."""
         share_tasks(what, tasks, self.out / LOCKS, self.say)
 
     def _features_file(self, teacher: str) -> Path:

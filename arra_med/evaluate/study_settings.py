@@ -97,7 +97,7 @@ class StudyConfig(StrictModel):
         studies: Folder of the study set with real images.
         training: The training of every arm and seed, without alignment; its `fold` keeps the judge's patients out.
         arms: By name; exactly one baseline.
-        seeds: Training seeds: of order, wordings, dropout, new rows and projectors.
+        seeds: Training seeds (one of an exploratory study has no interval): of order, wordings, dropout, new rows and projectors.
         held_out: The stratum.
         judge: Encoder of the primary distance, near no training.
         other_judges: Encoders of secondary distances; one that cannot be loaded is named and left out.
@@ -107,6 +107,7 @@ class StudyConfig(StrictModel):
         rules: The other sampling rules.
         image_seed: Of the first held-out image; image i of every arm and seed has `image_seed + i`.
         findings: Harmonised names to read; empty takes every one that is frequent enough.
+        prompt_findings: Findings whose wordings are drawn against a normal one at the same seeds; empty draws none.
         utility: Whether to draw images for the judge's patients and train classifiers on them.
         privacy: Whether to look for copies of training images and for membership.
         views: Views of each training study in corpus and features.
@@ -119,7 +120,7 @@ class StudyConfig(StrictModel):
     studies: Path
     training: TrainConfig
     arms: dict[str, StudyArm]
-    seeds: tuple[int, ...] = Field(min_length=2)
+    seeds: tuple[int, ...] = Field(min_length=1)
     held_out: HeldOutImages
     judge: str = "efficientnet_lite2"
     other_judges: tuple[str, ...] = ()
@@ -129,6 +130,7 @@ class StudyConfig(StrictModel):
     rules: SamplingRules = SamplingRules()
     image_seed: int = 0
     findings: tuple[str, ...] = ()
+    prompt_findings: tuple[str, ...] = ()
     utility: bool = True
     privacy: bool = True
     views: int = Field(default=1, gt=0)
@@ -139,6 +141,8 @@ class StudyConfig(StrictModel):
             raise ValueError("a study has exactly one arm of role baseline")
         if self.training.alignment:
             raise ValueError("training.alignment belongs to the arms: leave it out of the training")
+        if len(self.seeds) == 1 and not self.exploratory:
+            raise ValueError("one seed has no interval: give at least two, better five, or set exploratory: true")
         for name, arm in self.arms.items():
             if not _ARM_NAME.fullmatch(name):
                 raise ValueError(f"arm {name!r} becomes a folder: name it with letters, digits, '-' and '_'")

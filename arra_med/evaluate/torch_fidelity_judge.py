@@ -4,10 +4,9 @@ What torch-fidelity would fetch (Inception, VGG) is never asked for, nothing is 
 device it is on: move it to a GPU, and the judge runs there.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.distances import PRECISION_RECALL_NEIGHBOURS
+from arra_med.evaluate.judged import judge_id
 
 _BATCH_SIZE = 32
 
@@ -35,7 +35,7 @@ class TorchFidelityScores:
         num_images: On each side.
         frechet_distance: FID with the judge's features.
         kernel_distance: KID, one subset of all images: the unbiased estimate.
-        precision: Share of generated images near real ones, 3 neighbours.
+        precision: Share of generated images near real ones.
         recall: Share of real images near generated ones.
     """
 
@@ -67,8 +67,7 @@ def registered_encoder(encoder: FrozenEncoder, feature: Feature = "mean") -> Ite
     if feature == "patch":
         raise EvaluationError("feature 'patch' is many vectors for each image: judge by cls, mean or trunk-cls")
     encoder.width(feature)
-    settings = hashlib.sha256(f"{encoder.fingerprint} {asdict(encoder.preprocessing)} {feature}".encode()).hexdigest()
-    name = f"arra-med-{settings[:16]}"
+    name = judge_id(encoder, feature)
 
     class RegisteredEncoder(FeatureExtractorBase):
         """The encoder as torch-fidelity wants it: uint8 (B, C, H, W) in, a tuple of (B, D) float32 out."""
@@ -108,6 +107,7 @@ def torch_fidelity_scores(
     generated: Sequence[np.ndarray],
     *,
     feature: Feature = "mean",
+    num_neighbours: int = PRECISION_RECALL_NEIGHBOURS,
 ) -> TorchFidelityScores:
     """Judges generated images by torch-fidelity's own FID, KID, precision and recall.
 
@@ -116,13 +116,14 @@ def torch_fidelity_scores(
         real: Images uint8 (C, S, S), C of 1 or 3.
         generated: As many, of the same shape.
         feature: The encoder's global feature.
+        num_neighbours: k of precision and recall.
 
     Raises:
-        EvaluationError: If there are fewer than 4 images on a side, not as many on both, images of several sizes or of
+        EvaluationError: If there are not more than k images on a side, not as many on both, images of several sizes or of
             another type, or a feature is not finite.
         EncoderError: If the encoder has no such feature.
     """
-    _check_images(real, generated)
+    _check_images(real, generated, num_neighbours + 1)
     with registered_encoder(encoder, feature) as name:
         try:
             scores = torch_fidelity.calculate_metrics(
@@ -134,7 +135,7 @@ def torch_fidelity_scores(
                 prc=True,
                 kid_subsets=1,
                 kid_subset_size=len(real),
-                prc_neighborhood=PRECISION_RECALL_NEIGHBOURS,
+                prc_neighborhood=num_neighbours,
                 batch_size=_BATCH_SIZE,
                 cuda=False,  # for its own tensors; the encoder is where it is
                 cache=False,
@@ -170,8 +171,7 @@ class _ImageSet(Dataset[Tensor]):
         return torch.from_numpy(np.ascontiguousarray(self._images[index]))
 
 
-def _check_images(real: Sequence[np.ndarray], generated: Sequence[np.ndarray]) -> None:
-    at_least = PRECISION_RECALL_NEIGHBOURS + 1
+def _check_images(real: Sequence[np.ndarray], generated: Sequence[np.ndarray], at_least: int) -> None:
     sets = {"real": real, "generated": generated}
     for side, images in sets.items():
         if len(images) < at_least:

@@ -26,6 +26,11 @@ _NOT_A_NAME = (
 )
 _NAME_WORD = rf"(?:{MARK}|{_NOT_A_NAME}(?:[A-Z]\.|[A-Z]['’]?[A-Za-z]{{1,30}}(?:[-'’][A-Z][A-Za-z]{{1,30}})?))"
 _NAME = rf"(?:{_NAME_WORD}(?:,? {_NAME_WORD}){{0,3}})"
+# "DRUSEN", "DRAINAGE" and "MRSA" only begin like a title, and MR is a modality, too.
+_TITLE = (
+    r"(?:(?i:dr|mrs|ms)(?:[.] ?| )|(?i:mr)(?:[.] ?| (?!(?i:angiogra|cholangio|venogra|imag|exam|stud|scan|brain|spine|chest|abdom|enterogra|arthrogra)))"
+    r"|(?:Dr|Mr|Mrs|Ms)(?=[A-Z][a-z]))"
+)
 _SEPARATOR = r"[ ]?(?:no\.?|number|num\.?|#|id|is|was)?[ ]?(?:is |was )?[:#=]?[ ]?"
 _CODE = r"(?=[A-Za-z-]{0,12}\d)[A-Za-z0-9][A-Za-z0-9./-]{1,40}(?<![.])"
 _LABEL_OF_CODE = (
@@ -94,7 +99,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"|(?<![\w.])(?:[01]\d|2[0-3])[0-5]\d ?(?i:hours|hrs)\b|(?i:\bat )(?:[01]\d|2[0-3])[0-5]\d(?![\w.]| ?(?:mm|cm|ml|cc)\b)"
     ),
     "name": re.compile(
-        rf"\b(?:(?i:dr|mr|mrs|ms)\.? ?(?:{_NAME}|(?<=[.] )[a-z]{{2,30}}\b|{MARK})|(?i:doctor|professor|prof\.|nurse|miss|reverend|rev\.) {_NAME})(?:,? {_CREDENTIAL})?"
+        rf"\b(?:{_TITLE}(?:{_NAME}|(?<=[.] )[a-z]{{2,30}}\b|{MARK})|(?i:doctor|professor|prof\.|nurse|miss|reverend|rev\.) {_NAME})(?:,? {_CREDENTIAL})?"
         rf"|\b{_NAME},? {_CREDENTIAL}|(?i:\b{_ROLE}(?: ?: ?| )){_NAME_WORD}(?:,? {_NAME_WORD}){{1,3}}(?![a-z])"
         rf"|(?i:\b{_ROLE} ?: ?){_NAME_WORD}"
     ),

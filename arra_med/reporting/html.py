@@ -202,7 +202,7 @@ class HtmlReport:
 
     def html(self) -> str:
         """Returns the page; the same content gives the same text."""
-        return _template().render(report=self, style=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")))
+        return page_template("report.html.jinja").render(report=self, style=Markup(page_file("report.css")))
 
     def write(self, path: Path, mode: int = 0o644) -> None:
         """Writes the page atomically, with these permission bits."""
@@ -210,8 +210,14 @@ class HtmlReport:
             partial.write_text(self.html(), encoding="utf-8")
 
 
+def page_file(name: str) -> str:
+    """Returns the text of a style or script that goes into a page."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
 @cache
-def _template() -> jinja2.Template:
+def page_template(name: str) -> jinja2.Template:
+    """Returns a template of this room, which escapes every text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -219,7 +225,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _bars(counts: Mapping[str, int]) -> tuple[tuple[str, Cell, str], ...]:

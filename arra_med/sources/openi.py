@@ -8,10 +8,16 @@ A report is one study of one patient. The labels are the first words of its majo
 "Opacity/lung/base/left"); a term that says "borderline" is no label. The caption names the views of the study, not of an
 image, so the view is read from the DICOM header, else from the projections: "Frontal" does not tell PA from AP.
 
+The reports alone, as prompts, are read from the folder or from `NLMCXR_reports.tgz`, which the package `torchxrayvision`
+carries. Their text is CC BY-NC-ND: it is used where it lies and never written to a result or an error.
+
 Source: https://openi.nlm.nih.gov/faq
 """
 
+import importlib.util
 import re
+import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,6 +35,7 @@ SOURCE = "openi"
 REPORTS = "ecgen-radiology"
 IMAGES = ("NLMCXR_dcm", "NLMCXR_png")
 PROJECTIONS = "indiana_projections.csv"
+REPORTS_ARCHIVE = "NLMCXR_reports.tgz"
 
 _MAX_REPORT_BYTES = 1 << 20
 _BORDERLINE = "borderline"
@@ -59,7 +66,7 @@ def read_openi(folder: Path, pseudonymizer: Pseudonymizer) -> Iterator[Found]:
     named: set[str] = set()
     reports = [path for path in visible_files(folder / REPORTS) if path.suffix == ".xml"]
     for path in sorted(reports, key=lambda report: (len(report.stem), report.stem)):
-        report = _parse(path)
+        report = _parse_file(path)
         image_ids = [image.get("id") or "" for image in report.iter("parentImage")]
         if not all(re.fullmatch(r"[\w.-]+", image_id) for image_id in image_ids):
             raise ManifestError(
@@ -87,21 +94,83 @@ def read_openi(folder: Path, pseudonymizer: Pseudonymizer) -> Iterator[Found]:
         yield SourceNote("image_without_report", str(images[key]))
 
 
+def find_openi_reports() -> Path | None:
+    """Returns the archive of reports inside an installed `torchxrayvision`, which is not imported; none if there is none."""
+    spec = importlib.util.find_spec("torchxrayvision")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    archives = (Path(folder) / "data" / REPORTS_ARCHIVE for folder in folders)
+    return next((archive for archive in archives if archive.is_file()), None)
+
+
+def read_openi_reports(path: Path) -> list[StudyRecord]:
+    """Reads the reports that say something of the image, without images: prompts whose findings are known.
+
+    Args:
+        path: `NLMCXR_reports.tgz`, or a folder that holds `ecgen-radiology/`.
+
+    Returns:
+        One record for each report, by its number; view, sex and age are unknown.
+
+    Raises:
+        ManifestError: If there is no report, the archive is damaged, or a report is not XML.
+    """
+    if path.is_dir():
+        found = [(file.stem, _parse_file(file)) for file in visible_files(path / REPORTS) if file.suffix == ".xml"]
+    else:
+        found = list(_parse_archive(path))
+    terms = terms_of(SOURCE)
+    records = [
+        StudyRecord(
+            image_id=f"{SOURCE}/{number}",
+            patient_id=f"{SOURCE}:{number}",
+            patient_known=True,
+            modality="cxr",
+            report=text,
+            report_kind="written",
+            labels=_labels(report),
+            **terms,
+        )
+        for number, report in sorted(found, key=lambda pair: (len(pair[0]), pair[0]))
+        if (text := _text(report))
+    ]
+    if not records:
+        raise ManifestError(f"{path}: holds no Open-i report ({REPORTS}/*.xml): give {REPORTS_ARCHIVE} or its folder")
+    return records
+
+
 def _key(name: str) -> str:
     """Returns what the names of one image share: CXR1_1_IM-0001-3001(.png), 1_IM-0001-3001.dcm(.png)."""
     stem = re.sub(r"(\.dcm)?(\.png)?$", "", name)
     return re.sub(r"^CXR(\d+)_(?:\1_)?", r"\1_", stem)
 
 
-def _parse(path: Path) -> ElementTree.Element:
+def _parse_file(path: Path) -> ElementTree.Element:
     try:
-        if path.stat().st_size > _MAX_REPORT_BYTES:
-            raise ManifestError(
-                f"{path.parent}: a report is larger than {_MAX_REPORT_BYTES:,} bytes; unpack them again"
-            )
-        return ElementTree.fromstring(path.read_bytes())
-    except (OSError, ElementTree.ParseError):
-        raise ManifestError(f"{path.parent}: a report cannot be read as XML; unpack the reports again") from None
+        return _parse(path.read_bytes() if path.stat().st_size <= _MAX_REPORT_BYTES else None, path.parent)
+    except OSError:
+        raise ManifestError(f"{path.parent}: a report cannot be read: unpack the reports again") from None
+
+
+def _parse_archive(path: Path) -> Iterator[tuple[str, ElementTree.Element]]:
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = Path(member.name)
+                if member.isfile() and name.suffix == ".xml" and name.parent.name == REPORTS:
+                    stream = archive.extractfile(member) if member.size <= _MAX_REPORT_BYTES else None
+                    yield name.stem, _parse(stream.read() if stream else None, path)
+    except (OSError, EOFError, tarfile.TarError, zlib.error):
+        raise ManifestError(f"{path}: is missing or no archive that can be read: give {REPORTS_ARCHIVE}") from None
+
+
+def _parse(content: bytes | None, where: Path) -> ElementTree.Element:
+    """Parses a report; `None` stands for one that is too large to be one."""
+    if content is None:
+        raise ManifestError(f"{where}: a report is larger than {_MAX_REPORT_BYTES:,} bytes; unpack them again")
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError:
+        raise ManifestError(f"{where}: a report cannot be read as XML; unpack the reports again") from None
 
 
 def _text(report: ElementTree.Element) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from arra_med.encoders.config import BIOMEDCLIP, EncoderConfig, load_encoder, parse_encoder
+from arra_med.encoders.config import BIOMEDCLIP, RAD_DINO, RETFOUND, EncoderConfig, load_encoder, parse_encoder
 from arra_med.errors import EncoderError
 
 
@@ -16,6 +16,10 @@ from arra_med.errors import EncoderError
     ("text", "kind", "model"),
     [
         ("biomedclip", "open_clip", BIOMEDCLIP),
+        ("rad-dino", "transformers", RAD_DINO),
+        ("retfound", "retfound", RETFOUND),
+        ("torchxrayvision", "torchxrayvision", "~/.torchxrayvision/models_data"),
+        ("inception", "inception", "~/.cache/torch/hub/checkpoints"),
         ("efficientnet_lite0", "efficientnet_lite0", None),
         ("efficientnet_lite2", "efficientnet_lite2", None),
         ("timm:vit_small_patch16_224", "timm", "vit_small_patch16_224"),
@@ -25,6 +29,32 @@ from arra_med.errors import EncoderError
 )
 def test_short_names(text: str, kind: str, model: str | None) -> None:
     assert parse_encoder(text) == EncoderConfig.model_validate({"kind": kind, "model": model})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("biomedclip", "BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 is not in the local Hugging Face cache"),
+        ("rad-dino", "microsoft/rad-dino is not in the local Hugging Face cache"),
+        ("retfound", "YukunZhou/RETFound_mae_natureCFP is not in the local Hugging Face cache"),
+        ("torchxrayvision", r"~/.torchxrayvision/models_data is not on this machine: download nih-pc-chex-mimic_ch"),
+        ("inception", r"~/.cache/torch/hub/checkpoints is not on this machine: download weights-inception-2015-12-05"),
+    ],
+)
+def test_every_published_judge_has_one_name_and_one_sentence(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arra_med.encoders.hub.huggingface_hub.constants.ENDPOINT", "http://localhost:9")
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(name)
+
+
+def test_a_name_alone_finds_the_file_where_its_library_keeps_it() -> None:
+    folder = Path("~/.cache/torch/hub/checkpoints").expanduser()  # of the test's own home
+    folder.mkdir(parents=True)
+    (folder / "weights-inception-2015-12-05-6726825d.pth").write_bytes(b"damaged")
+    with pytest.raises(EncoderError, match="6726825d.pth: is no checkpoint that can be read without running its code"):
+        load_encoder("inception")
 
 
 @pytest.mark.parametrize("kind", ["timm", "transformers", "open_clip"])

@@ -58,6 +58,17 @@ def test_a_distance_sees_patients_on_one_side_alone_and_equal_numbers() -> None:
         assert not set(real) & set(other)
 
 
+def test_halves_stay_equal_where_patients_have_many_images() -> None:
+    sizes = set()
+
+    def look(real: np.ndarray, other: np.ndarray) -> float:
+        sizes.add((len(real), len(other)))
+        return 0.0
+
+    measure_with_floors(sets(120, images_each=40), {"look": look})  # three patients: 80 images and 40
+    assert sizes == {(120, 120), (40, 40)}
+
+
 def test_the_same_seed_gives_the_same_floors() -> None:
     distances = {"mean": lambda real, other: float(abs(real.mean() - other.mean()))}
     first, again, other = (measure_with_floors(sets(), distances, seed=seed) for seed in (1, 1, 2))

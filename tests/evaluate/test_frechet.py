@@ -9,12 +9,12 @@ from scipy import linalg
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.frechet import (
     FeatureProjection,
-    Moments,
     frechet_distance,
     frechet_distance_of_moments,
     frechet_infinity,
     projected_frechet_distance,
 )
+from arra_med.evaluate.moments import Moments
 
 
 def features(num: int, width: int, seed: int = 0, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy import stats
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.intervals import (
     auroc_interval,
+    macro_auroc_interval,
     reduction_interval,
     smallest_detectable_reduction,
     t_interval,
@@ -147,3 +148,40 @@ def test_scores_that_have_no_auroc_are_refused() -> None:
         auroc_interval(np.arange(4.0), np.arange(3) < 2)
     with pytest.raises(EvaluationError, match=r"shapes \(4,\), \(4,\) and \(3,\)"):
         auroc_interval(np.arange(4.0), np.arange(4) < 2, patients=["a", "b", "c"])
+
+
+def test_a_macro_area_counts_what_its_findings_share() -> None:
+    rng = np.random.default_rng(3)
+    positive = np.arange(120) % 3 == 0
+    scores = rng.normal(size=120) + positive
+    one = auroc_interval(scores, positive)
+    twice = macro_auroc_interval(np.stack([scores, scores], axis=1), np.stack([positive, positive], axis=1))
+    assert twice == one  # the same finding twice is no more evidence
+    other = rng.normal(size=120) + positive
+    pair = macro_auroc_interval(np.stack([scores, other], axis=1), np.stack([positive, positive], axis=1))
+    assert pair.estimate == pytest.approx((one.estimate + auroc_interval(other, positive).estimate) / 2)
+    assert pair.high - pair.low < one.high - one.low
+
+
+def test_a_macro_interval_is_as_wide_as_the_areas_spread() -> None:
+    rng = np.random.default_rng(4)
+    positive = np.stack([np.arange(150) % 3 == 0, np.arange(150) % 4 == 0], axis=1)
+    found = []
+    for _ in range(300):
+        shared = rng.normal(size=(150, 1))  # correlates the two findings' scores
+        found.append(macro_auroc_interval(shared + rng.normal(size=(150, 2)) + positive, positive))
+    spread = np.std([interval.estimate for interval in found], ddof=1)
+    width = np.mean([interval.high - interval.low for interval in found])
+    assert width == pytest.approx(2 * 1.96 * spread, rel=0.15)
+
+
+def test_equal_scores_have_an_area_of_a_half_without_a_spread() -> None:
+    tied = auroc_interval(np.zeros(40), np.arange(40) % 2 == 0)
+    assert (tied.estimate, tied.low, tied.high, tied.method) == (0.5, 0.5, 0.5, "all scores tie")
+
+
+def test_a_macro_area_needs_a_column_for_each_finding() -> None:
+    with pytest.raises(EvaluationError, match="one of each for every image is required"):
+        macro_auroc_interval(np.zeros((4, 2)), np.zeros((4, 1), dtype=bool))
+    with pytest.raises(EvaluationError, match="one of each for every image is required"):
+        macro_auroc_interval(np.zeros((4, 0)), np.zeros((4, 0), dtype=bool))

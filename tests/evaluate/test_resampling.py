@@ -5,7 +5,7 @@ import pytest
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.frechet import frechet_distance
-from arra_med.evaluate.resampling import hierarchical_interval, jackknife_interval
+from arra_med.evaluate.resampling import half_sample_interval, hierarchical_interval, jackknife_interval
 
 PATIENTS = [f"p{number}" for number in range(60)]
 
@@ -18,6 +18,24 @@ def test_the_jackknife_of_a_mean_is_the_textbook_s() -> None:
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
     assert (result.estimate, result.num_units) == (values.mean(), 60)
+
+
+def test_half_samples_of_a_mean_have_its_standard_error_and_no_copies() -> None:
+    values = np.random.default_rng(0).normal(size=60)
+    seen: list[np.ndarray] = []
+
+    def mean(rows: np.ndarray) -> float:
+        seen.append(rows)
+        return float(values[rows].mean())
+
+    result = half_sample_interval(mean, PATIENTS, num_draws=3000)
+    from scipy import stats
+
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+    assert {len(set(rows.tolist())) for rows in seen[1:]} == {30}
+    with pytest.raises(EvaluationError, match="come from 9 patients"):
+        half_sample_interval(mean, PATIENTS[:9])
 
 
 def test_a_patient_s_images_leave_and_stay_together_and_none_comes_twice() -> None:

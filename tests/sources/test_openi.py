@@ -1,9 +1,13 @@
+import sys
+import tarfile
+
 import pytest
 
 from arra_med.errors import ManifestError
 from arra_med.records.cards import load_card
 from arra_med.records.wording import canonical_labels
 from arra_med.sources import read_layout
+from arra_med.sources.openi import find_openi_reports, read_openi_reports
 from tests.sources.published import facts
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
@@ -135,3 +139,59 @@ def test_a_bad_report_is_refused_without_its_text(content, message, write_report
     with pytest.raises(ManifestError, match=message) as error:
         read_layout(tmp_path)
     assert "jane" not in str(error.value)
+
+
+# Reports alone
+
+
+@pytest.fixture
+def archive(write_report, tmp_path):
+    """An archive as `torchxrayvision` carries it: two reports that say something, one that does not."""
+    write_report(10, impression="Normal.", terms=["normal"])
+    write_report(2, findings="Fluid.", terms=["Pleural Effusion/right", "Cardiomegaly/borderline"])
+    write_report(3)
+    path = tmp_path / "NLMCXR_reports.tgz"
+    with tarfile.open(path, "w:gz") as stream:
+        stream.add(tmp_path / "ecgen-radiology", "ecgen-radiology")
+    return path
+
+
+def test_reports_are_read_alike_from_archive_and_folder(archive, tmp_path):
+    records = read_openi_reports(archive)
+    assert records == read_openi_reports(tmp_path)
+    assert [facts(record, "image_id", "report", "labels", "path") for record in records] == [
+        ("openi/2", "INDICATION: Cough.\nFINDINGS: Fluid.", ("Pleural Effusion",), ""),
+        ("openi/10", "INDICATION: Cough.\nIMPRESSION: Normal.", ("normal",), ""),
+    ]
+    assert canonical_labels(records[0]) == ("effusion",)
+
+
+def test_a_damaged_or_empty_archive_is_refused_without_its_text(archive, tmp_path, write_report):
+    whole = archive.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        archive.write_bytes(content)
+        with pytest.raises(ManifestError, match="is missing or no archive that can be read"):
+            read_openi_reports(archive)
+    with pytest.raises(ManifestError, match="is missing or no archive that can be read"):
+        read_openi_reports(tmp_path / "absent.tgz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match="holds no Open-i report"):
+        read_openi_reports(tmp_path / "empty")
+    for content, message in (("<e>jane", "cannot be read as XML"), ("<e>" + "jane " * 250_000, "is larger than")):
+        write_report(4).write_text(content)
+        with tarfile.open(archive, "w:gz") as stream:
+            stream.add(tmp_path / "ecgen-radiology", "ecgen-radiology")
+        with pytest.raises(ManifestError, match=message) as error:
+            read_openi_reports(archive)
+        assert "jane" not in str(error.value)
+
+
+def test_an_installed_package_is_found_and_not_imported(archive, tmp_path, monkeypatch):
+    folder = tmp_path / "site" / "torchxrayvision"
+    (folder / "data").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise ImportError('too heavy')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert find_openi_reports() is None
+    archive.rename(folder / "data" / archive.name)
+    assert find_openi_reports() == folder / "data" / archive.name
+    assert "torchxrayvision" not in sys.modules

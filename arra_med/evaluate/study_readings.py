@@ -1,0 +1,125 @@
+"""What classifiers read in a study's images: agreement with the reports, prompt effect, utility, and the source control."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from arra_med.errors import EvaluationError
+from arra_med.evaluate.agreement import FindingAgreement, agreement_over_seeds, measure_agreement
+from arra_med.evaluate.drawing import read_drawing
+from arra_med.evaluate.finding_judge import LabelledFeatures
+from arra_med.evaluate.prompt_effect import measure_prompt_effect
+from arra_med.evaluate.shared_tasks import Task
+from arra_med.evaluate.source_control import measure_source_control
+from arra_med.evaluate.study_images import training_reals
+from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, Study
+from arra_med.evaluate.study_settings import StudyRun
+from arra_med.evaluate.utility import measure_utility
+from arra_med.generate.session import ReportToImage
+from arra_med.models.bundle import ModelBundle
+from arra_med.runs import write_json
+
+PROMPT_EFFECT_FILE = "prompt_effect.json"
+
+
+def prompt_effect_tasks(study: Study) -> list[Task]:
+    """Returns one task for each arm that a reader would use: 64 pairs of images of its first seed for each wording."""
+    return [_prompt_effect_task(study, arm) for arm in study.used_arms()] if study.config.prompt_findings else []
+
+
+def read_agreement(study: Study) -> dict[str, Any]:
+    """Returns the agreement of every arm over its seeds, with ceiling and floor; see `FindingAgreement`."""
+    config = study.config
+    fit, real = _labelled(study, JUDGE_FOLD), _labelled(study, TEST)
+    findings = list(config.findings) or None
+    by_arm: dict[str, dict[int, list[FindingAgreement]]] = {}
+    for arm in config.arms:
+        by_arm[arm] = {
+            seed: measure_agreement(fit, real, _drawn(study, StudyRun(arm, seed), TEST), findings=findings)
+            for seed in config.seeds
+        }
+    rows = []
+    for arm, by_seed in by_arm.items():
+        baseline = by_arm[config.baseline] if arm != config.baseline else None
+        for over_seeds, first in zip(agreement_over_seeds(by_seed, baseline), by_seed[config.seeds[0]], strict=True):
+            row = dataclasses.asdict(first)
+            del row["auroc"]
+            rows.append({"arm": arm, **row, **dataclasses.asdict(over_seeds)})
+    return {
+        "judge": study.judge.name,
+        "note": (
+            "AUROC of a probe that learned from real images of patients no generator saw, within one source; ceiling: real "
+            "held-out images; floor: reports shuffled across patients"
+        ),
+        "rows": rows,
+        "source_control": _source_control(study, real),
+        "prompt_effect": _prompt_effects(study),
+    }
+
+
+def read_utility(study: Study) -> dict[str, Any]:
+    """Returns what a classifier learns from each arm's images; see `Utility`."""
+    real_train, test = _labelled(study, JUDGE_FOLD), _labelled(study, TEST)
+    findings = list(study.config.findings) or None
+    return {
+        arm: dataclasses.asdict(
+            measure_utility(
+                real_train,
+                {seed: _drawn(study, StudyRun(arm, seed), JUDGE_FOLD) for seed in study.config.seeds},
+                test,
+                findings=findings,
+            )
+        )
+        for arm in study.used_arms()
+    }
+
+
+def _labelled(study: Study, part: str) -> LabelledFeatures:
+    images = study.real(part)
+    return LabelledFeatures(study.judge.name, study.real_features(study.judge, part, images), images.records)
+
+
+def _drawn(study: Study, run: StudyRun, part: str) -> Any:
+    return study.drawn_features(study.judge, run, part, read_drawing(study.drawing_folder(run, part)))
+
+
+def _source_control(study: Study, real: LabelledFeatures) -> dict[str, Any]:
+    """How well the judge tells sources apart on real images; why it does not say where there is one source only."""
+    training = training_reals(study.studies, study.config)
+    features = study.real_features(study.judge, "train", training)
+    try:
+        found = measure_source_control(LabelledFeatures(real.judge, features, training.records))
+    except EvaluationError as error:
+        return {"reason": str(error)}
+    return dataclasses.asdict(found)
+
+
+def _prompt_effect_task(study: Study, arm: str) -> Task:
+    path = study.out / "arms" / arm / PROMPT_EFFECT_FILE
+
+    def work() -> None:
+        session = ReportToImage(ModelBundle.load(study.bundle_folder(StudyRun(arm, study.config.seeds[0]))), 32)
+        effects = measure_prompt_effect(
+            session,
+            study.judge,
+            _labelled(study, JUDGE_FOLD),
+            _labelled(study, TEST),
+            findings=study.config.prompt_findings,
+            view="PA" if study.studies.spec.modality == "cxr" else None,
+            rules=study.rules(arm),
+        )
+        write_json(path, [dataclasses.asdict(effect) for effect in effects])
+
+    return Task(f"prompts_{arm}", path, work)
+
+
+def _prompt_effects(study: Study) -> list[dict[str, Any]]:
+    rows: Sequence[dict[str, Any]] = []
+    if study.config.prompt_findings:
+        rows = [
+            {"arm": arm, **row}
+            for arm in study.used_arms()
+            for row in json.loads((study.out / "arms" / arm / PROMPT_EFFECT_FILE).read_text(encoding="utf-8"))
+        ]
+    return list(rows)
