@@ -61,7 +61,10 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
     sources = ", ".join(training["sources"]) or "all sources of the study set"
     age = f" and age group {held_out['age_group']}" if held_out["age_group"] else ""
     most = f", at most {held_out['max_images']:,} of a split" if held_out["max_images"] else ""
-    fold = training["fold"]
+    fold, detectable = training["fold"], primary["detectable"]
+    smallest = "one seed has no power"
+    if detectable:
+        smallest = f"smallest reduction found with {detectable['power']:.0%} power: {detectable['reduction']:.1%}"
     return {
         7: f"Training: {sources}. Test: {held_out['source']}. Each source has a data card in the package.",
         8: f"Test images: split test, source {held_out['source']}{age}; images that repeat an earlier one are left out.",
@@ -74,7 +77,7 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
         f"{settings['judge_fold']['index']} is kept for classifiers that judge; guidance is chosen on validation images.",
         20: "By patient; the study stops if a test patient, or an image of the same pixels, is in the training.",
         21: f"{primary['n']:,} test images of {primary['num_patients']:,} patients and {len(settings['seeds'])} training "
-        f"seeds; smallest reduction found with 80% power: {primary['detectable']['reduction']:.1%}.",
+        f"seeds; {smallest}.",
     }
 
 
@@ -117,7 +120,7 @@ def _evaluation(told: Mapping[str, Any]) -> dict[int, str]:
 def _results(told: Mapping[str, Any]) -> dict[int, str]:
     verdicts = "; ".join(f"{verdict['arm']}: {verdict['tier']}" for verdict in told["primary"]["verdicts"])
     return {
-        37: f"{verdicts or 'no treatment'}. Every value of every seed stands in the tables, with intervals.",
+        37: f"{verdicts or 'no verdict'}. Every value of every seed stands in the tables, with intervals.",
         40: "The section Limits of this report.",
         41: "Research use only: synthetic images, not for diagnosis, treatment or any clinical decision.",
     }

@@ -46,11 +46,13 @@ def write_plots(out: Path, told: Mapping[str, Any]) -> dict[str, bytes]:
         told: What `comparison.json` says.
 
     Returns:
-        SVG by name, in the order of the report: `seeds`, `reductions` and, where there are logs, `curves`.
+        SVG by name: `seeds`; `reductions`, where there are several seeds; `curves`, where there are logs.
     """
     logs = _read_logs(out, told)
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figures = {"seeds": _seeds(told["primary"]), "reductions": _reductions(told["primary"])}
+        figures = {"seeds": _seeds(told["primary"])}
+        if told["primary"]["effects"]:
+            figures["reductions"] = _reductions(told["primary"])
         if logs:
             figures["curves"] = _curves(logs)
         drawn = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 from arra_med.evaluate.comparison import Tier
 from arra_med.evaluate.study_checklist import CITATION, claim_checklist
+from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_plots import write_plots
 from arra_med.evaluate.study_samples import Sample
 from arra_med.evaluate.study_tables import (
@@ -13,7 +14,6 @@ from arra_med.evaluate.study_tables import (
     compute_table,
     effects_table,
     floors_table,
-    further_tables,
     guidance_table,
     loss_table,
     markdown,
@@ -68,12 +68,14 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
     _add(section, primary_table(told))
     section.plot(plots["seeds"], _PLOT_WORDS["seeds"])
     _add(section, floors_table(told))
-    section = report.section("Effects")
-    section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
-    _add(section, effects_table(told))
+    tables = [primary_table(told), floors_table(told)]
+    if told["primary"]["effects"]:
+        section = report.section("Effects")
+        section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
+        tables.append(effects_table(told))
+        _add(section, tables[-1])
     if samples:
         _samples(report.section("Sample pairs"), samples)
-    tables = [primary_table(told), floors_table(told), effects_table(told)]
     for title, its_tables in _further(told):
         section = report.section(title)
         for table in its_tables:
@@ -92,6 +94,11 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
 def answer_sentences(told: Mapping[str, Any]) -> list[str]:
     """Returns the answer in plain sentences; what could have been found comes before what was found."""
     primary, detectable = told["primary"], told["primary"]["detectable"]
+    if detectable is None:
+        return [
+            "Each arm was trained with one seed. Two trainings differ by luck as well, and one seed cannot tell how much: "
+            "there is no interval and no verdict."
+        ]
     sentences = [
         f"What this study could find: with {detectable['num_seeds']} training seeds for each arm, a reduction of "
         f"{detectable['reduction']:.1%} or more is found {detectable['power']:.0%} of the time at a two-sided level of "
@@ -118,7 +125,7 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
 
 
 def _answer(section: Section, told: Mapping[str, Any]) -> None:
-    primary = told["primary"]
+    primary, detectable = told["primary"], told["primary"]["detectable"]
     could, *found = answer_sentences(told)
     if told["exploratory"]:
         section.text(
@@ -132,7 +139,7 @@ def _answer(section: Section, told: Mapping[str, Any]) -> None:
             "test images": primary["n"],
             "patients": primary["num_patients"],
             "training seeds": len(primary["per_seed"]),
-            "smallest detectable reduction": f"{primary['detectable']['reduction']:.1%}",
+            "smallest detectable reduction": percent(detectable["reduction"]) if detectable else None,
         }
     )
     tiers = (

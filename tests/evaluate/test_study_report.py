@@ -12,10 +12,11 @@ from playwright.sync_api import sync_playwright
 
 from arra_med.evaluate import study_report
 from arra_med.evaluate.study_checklist import NOT_ANSWERED, claim_checklist
+from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_plots import write_plots
 from arra_med.evaluate.study_report import answer_sentences, write_report
 from arra_med.evaluate.study_samples import Sample, chosen_rows, may_show_prompt, sample_of
-from arra_med.evaluate.study_tables import further_tables, numbers
+from arra_med.evaluate.study_tables import numbers
 from arra_med.records.study import StudyRecord
 from tests.evaluate.told import PER_SEED, invented
 
@@ -165,6 +166,46 @@ def test_unknown_parts_become_tables_whatever_their_form() -> None:
     assert table.rows[1][0].is_number
     titles = [one.title for one in further_tables("t", {"x": 1, "lists": [{"a": 1}], "arms": {"plain": {"a": 1}}})]
     assert titles == ["t", "t: lists", "t: arms"]
+
+
+def test_what_nests_deeper_has_a_table_that_says_whose_it_is() -> None:
+    interval = {"estimate": 0.7, "low": 0.6, "high": 0.8, "confidence": 0.95}
+    utility = {
+        "plain": {
+            "judge": "j",
+            "real": interval,
+            "per_seed": [{"seed": 0, "both": interval}, {"seed": 1, "both": None}],
+        },
+        "arra": {"judge": "j", "real": None, "per_seed": [], "reason": "too few"},
+    }
+    outer, inner = further_tables("t", utility)
+    assert (outer.title, outer.columns) == ("t", ("name", "judge", "real", "reason"))
+    assert [cell.text for cell in outer.rows[0]] == ["plain", "j", "0.7 [0.6, 0.8]", "–"]
+    assert (inner.title, inner.columns) == ("t: per seed", ("name", "seed", "both"))
+    assert [[cell.text for cell in row] for row in inner.rows] == [
+        ["plain", "0", "0.7 [0.6, 0.8]"],
+        ["plain", "1", "–"],
+    ]
+    rate = {"count": 1, "total": 96, "rate": 0.0104, "interval": [0.0, 0.05]}
+    copies = {"false_alarms": rate, "arms": [{"arm": "plain", "copies": rate, "by_seed": {"0": rate}}]}
+    alarms, arms = further_tables("t", copies)
+    assert [cell.text for cell in alarms.rows[1]] == ["total", "96"]
+    assert arms.rows[0][2].text == "0 count 1, total 96, rate 0.0104, interval 0, 0.05"
+    assert further_tables("t", {"a": {}, "b": {"x": {"y": {"z": {"v": 1.5}}}}})[-1].rows[0][1].text == "v 1.5"
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_one_seed_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
+    told = invented(exploratory=True)
+    told["primary"] |= {"effects": [], "verdicts": [], "detectable": None}
+    told["primary"]["per_seed"] = told["primary"]["per_seed"][:1]
+    for row in (*told["secondary"], told["held_out_loss"]):
+        row["differences"] = {}
+    page = Words(write_report(tmp_path, told).read_text(encoding="utf-8"))
+    assert "one seed cannot tell how much: there is no interval and no verdict" in page.text
+    assert "one seed has no power" in page.text
+    assert "reduction" not in page.cells
+    assert list(write_plots(tmp_path / "drawn", told)) == ["seeds"]
 
 
 def test_numbers_line_up_and_no_zero_is_negative() -> None:
