@@ -15,10 +15,11 @@ def compare(
     out: OutFolder,
     settings: SetOption = None,
 ) -> None:
-    """Trains the arms of a study over several seeds and says whether alignment helped.
+    """Runs a study: did alignment help?
 
-    Teacher features, trainings, guidance sweeps on validation images, then the test images, once. A stopped study goes on
-    where it was; the same command, started several times with one --out, shares the work out.
+    Teacher features, trainings, guidance sweeps on validation images, then the test images, once; at the end
+    comparison.json, report.html, tables.md and plots. A stopped study goes on where it was; the same command, started
+    several times with one --out, shares the work out.
 
     \b
     Examples:

@@ -43,7 +43,7 @@ def claim_checklist(told: Mapping[str, Any]) -> list[ChecklistItem]:
 
 
 def _design(told: Mapping[str, Any]) -> dict[int, str]:
-    kind = "exploratory" if told["exploratory"] else "registered before it ran"
+    kind = "exploratory" if told["exploratory"] else "its settings fixed before the first training"
     return {
         1: "Text-to-image generation with an autoregressive language model (deep learning), with and without alignment of "
         "its hidden states to a frozen image encoder.",
@@ -61,7 +61,10 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
     sources = ", ".join(training["sources"]) or "all sources of the study set"
     age = f" and age group {held_out['age_group']}" if held_out["age_group"] else ""
     most = f", at most {held_out['max_images']:,} of a split" if held_out["max_images"] else ""
-    fold = training["fold"]
+    fold, detectable = training["fold"], primary["detectable"]
+    smallest = "one seed has no power"
+    if detectable:
+        smallest = f"smallest reduction found with {detectable['power']:.0%} power: {detectable['reduction']:.1%}"
     return {
         7: f"Training: {sources}. Test: {held_out['source']}. Each source has a data card in the package.",
         8: f"Test images: split test, source {held_out['source']}{age}; images that repeat an earlier one are left out.",
@@ -69,12 +72,12 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
         "its size and rules.",
         10: f"Images are drawn by a hash of their names{most}; nobody chose them.",
         11: "Patients, files and folders appear as keyed hashes only; no header value or report text is kept in results.",
-        12: "An unknown label counts as unknown in prompts, never as absent.",
+        12: "A finding that a source does not label is left out of the prompt, never denied.",
         19: f"By patient: fold {fold['index']} of {fold['count']} of the train patients trains, fold "
         f"{settings['judge_fold']['index']} is kept for classifiers that judge; guidance is chosen on validation images.",
         20: "By patient; the study stops if a test patient, or an image of the same pixels, is in the training.",
         21: f"{primary['n']:,} test images of {primary['num_patients']:,} patients and {len(settings['seeds'])} training "
-        f"seeds; smallest reduction found with 80% power: {primary['detectable']['reduction']:.1%}.",
+        f"seeds; {smallest}.",
     }
 
 
@@ -117,7 +120,7 @@ def _evaluation(told: Mapping[str, Any]) -> dict[int, str]:
 def _results(told: Mapping[str, Any]) -> dict[int, str]:
     verdicts = "; ".join(f"{verdict['arm']}: {verdict['tier']}" for verdict in told["primary"]["verdicts"])
     return {
-        37: f"{verdicts or 'no treatment'}. Every value of every seed stands in the tables, with intervals.",
+        37: f"{verdicts or 'no verdict'}. Every value of every seed stands in the tables, with intervals.",
         40: "The section Limits of this report.",
         41: "Research use only: synthetic images, not for diagnosis, treatment or any clinical decision.",
     }

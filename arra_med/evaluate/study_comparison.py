@@ -16,7 +16,7 @@ from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, difference
 from arra_med.evaluate.distances import density_coverage, precision_recall
 from arra_med.evaluate.drawing import read_drawing, reconstruct_images
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, small_set_distances
-from arra_med.evaluate.frechet import FeatureProjection, frechet_infinity, projected_frechet_distance
+from arra_med.evaluate.frechet import FeatureProjection, frechet_distance, frechet_infinity
 from arra_med.evaluate.shared_tasks import lock
 from arra_med.evaluate.study_images import stored_features
 from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
@@ -105,18 +105,18 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         return {}, rows
     roles = {name: arm.role for name, arm in config.arms.items()}
 
+    flat_reals = projection.apply(reals, "real")  # once, not in each of thousands of draws of patients
+    flat = {run: projection.apply(values, "generated") for run, values in drawn.items()}
+
     def on_rows(arm: str, number: int, chosen: np.ndarray) -> float:
-        other = drawn[StudyRun(arm, config.seeds[number])]
-        return projected_frechet_distance(projection, reals[chosen], other[chosen])
+        return frechet_distance(flat_reals[chosen], flat[StudyRun(arm, config.seeds[number])][chosen])
 
     per_seed = per_measure[main]
     several = len(config.seeds) > 1
     found = effects(per_seed, roles, distance_on_rows=on_rows, patients=real.patients) if several else []
     start = config.training.start.kind
     paper = PAPER_REDUCTION["adapt" if start == "bundle" else "text"]
-    infinity = {
-        arm: [_infinity(projection, reals, drawn[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms
-    }
+    infinity = {arm: [_infinity(flat_reals, flat[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms}
     floor = floors[main]
     return {
         "measure": "squared Frechet distance on principal components of real training images",
@@ -178,9 +178,9 @@ def _differences(values: Mapping[str, list[float]], baseline: str) -> dict[str, 
     return {arm: dataclasses.asdict(interval) for arm, interval in differences(values, baseline).items()}
 
 
-def _infinity(projection: FeatureProjection, real: np.ndarray, other: np.ndarray) -> float | None:
+def _infinity(real: np.ndarray, other: np.ndarray) -> float | None:
     try:
-        return frechet_infinity(projection.apply(real), projection.apply(other)).value
+        return frechet_infinity(real, other).value
     except EvaluationError:  # too few images for halves
         return None
 

@@ -30,8 +30,8 @@ _COLOURS = ("#4b5563", "#0e7490", "#c0572b", "#7c3aed", "#1f8a4c", "#b4327a", "#
 _FLOOR = "#9aa3af"
 _CURVES = {
     "eval_image_token_loss": "Held-out loss, nats per image token",
-    "image_token_loss": "Training loss, nats per image token",
-    "alignment_loss": "Alignment loss",
+    "image_token_loss": "Training loss, nats per image token, running mean",
+    "alignment_loss": "Alignment loss, running mean",
 }
 
 Log = Sequence[Mapping[str, float]]
@@ -46,11 +46,13 @@ def write_plots(out: Path, told: Mapping[str, Any]) -> dict[str, bytes]:
         told: What `comparison.json` says.
 
     Returns:
-        SVG by name, in the order of the report: `seeds`, `reductions` and, where there are logs, `curves`.
+        SVG by name: `seeds`; `reductions`, where there are several seeds; `curves`, where there are logs.
     """
     logs = _read_logs(out, told)
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figures = {"seeds": _seeds(told["primary"]), "reductions": _reductions(told["primary"])}
+        figures = {"seeds": _seeds(told["primary"])}
+        if told["primary"]["effects"]:
+            figures["reductions"] = _reductions(told["primary"])
         if logs:
             figures["curves"] = _curves(logs)
         drawn = {}
@@ -97,7 +99,8 @@ def _reductions(primary: Mapping[str, Any]) -> Figure:
     for place, effect in enumerate(effects):
         colour, reduction, both = _colour(arms.index(effect["arm"])), effect["reduction"], effect["hierarchical"]
         if both is not None:
-            axes.plot([100 * both["low"], 100 * both["high"]], [place, place], color=colour, linewidth=1)
+            ends = [100 * both["low"], 100 * both["high"]]
+            axes.plot(ends, [place, place], color=colour, linewidth=1, marker="|", markersize=9)
         axes.plot(
             [100 * reduction["low"], 100 * reduction["high"]], [place, place], color=colour, linewidth=3.5, alpha=0.55
         )
@@ -109,10 +112,10 @@ def _reductions(primary: Mapping[str, Any]) -> Figure:
     )
     paper = 100 * primary["paper_reduction"]
     axes.axvline(paper, color=_FLOOR, linestyle="--", linewidth=1.2, label=f"the paper's, {paper:.0f}%")
-    axes.set_yticks(range(len(effects)), [f"{effect['arm']} against {effect['against']}" for effect in effects])
+    axes.set_yticks(range(len(effects)), [_pair(effect["arm"], effect["against"]) for effect in effects])
     axes.set_ylim(len(effects) - 0.5, -0.5)
-    axes.set_xlabel("reduction of the primary distance, % (right of 0: nearer to real images)")
-    axes.set_title("Thick: 95% interval over seeds. Thin: over seeds and patients")
+    axes.set_xlabel("reduction, % (positive: nearer to real)")
+    figure.suptitle("95% intervals: thick over seeds, thin over seeds and patients", x=0.01, ha="left", fontsize=10)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -128,6 +131,7 @@ def _curves(logs: Mapping[str, Sequence[Log]]) -> Figure:
         for place, (arm, its_logs) in enumerate(logs.items()):
             for number, log in enumerate(its_logs):
                 steps, values = _points(log, key)
+                values = values if key.startswith("eval") else _smooth(values)
                 style = "-" if place < len(_COLOURS) else "--"
                 label = arm if number == 0 and axes is panels[0] else None
                 axes.plot(steps, values, style, color=_colour(place), linewidth=1.1, alpha=0.75, label=label)
@@ -153,6 +157,17 @@ def _read_logs(out: Path, told: Mapping[str, Any]) -> dict[str, list[Log]]:
 
 def _colour(place: int) -> str:
     return _COLOURS[place % len(_COLOURS)]
+
+
+def _pair(arm: str, against: str) -> str:
+    break_or_space = "\n" if len(arm) + len(against) > 2 * _LONG_NAME else " "
+    return f"{arm}{break_or_space}against {against}"
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """A running mean over the last fiftieth of the steps."""
+    window = max(len(values) // 50, 1)
+    return [sum(values[max(0, end - window) : end]) / min(end, window) for end in range(1, len(values) + 1)]
 
 
 def _wrapped(arm: str, role: str) -> str:

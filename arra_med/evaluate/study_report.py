@@ -6,6 +6,7 @@ from typing import Any
 
 from arra_med.evaluate.comparison import Tier
 from arra_med.evaluate.study_checklist import CITATION, claim_checklist
+from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_plots import write_plots
 from arra_med.evaluate.study_samples import Sample
 from arra_med.evaluate.study_tables import (
@@ -13,10 +14,10 @@ from arra_med.evaluate.study_tables import (
     compute_table,
     effects_table,
     floors_table,
-    further_tables,
     guidance_table,
     loss_table,
     markdown,
+    percent,
     primary_table,
     secondary_tables,
 )
@@ -67,12 +68,14 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
     _add(section, primary_table(told))
     section.plot(plots["seeds"], _PLOT_WORDS["seeds"])
     _add(section, floors_table(told))
-    section = report.section("Effects")
-    section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
-    _add(section, effects_table(told))
+    tables = [primary_table(told), floors_table(told)]
+    if told["primary"]["effects"]:
+        section = report.section("Effects")
+        section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
+        tables.append(effects_table(told))
+        _add(section, tables[-1])
     if samples:
         _samples(report.section("Sample pairs"), samples)
-    tables = [primary_table(told), floors_table(told), effects_table(told)]
     for title, its_tables in _further(told):
         section = report.section(title)
         for table in its_tables:
@@ -91,31 +94,38 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
 def answer_sentences(told: Mapping[str, Any]) -> list[str]:
     """Returns the answer in plain sentences; what could have been found comes before what was found."""
     primary, detectable = told["primary"], told["primary"]["detectable"]
+    if detectable is None:
+        return [
+            "Each arm was trained with one seed. Two trainings differ by luck as well, and one seed cannot tell how much: "
+            "there is no interval and no verdict."
+        ]
     sentences = [
         f"What this study could find: with {detectable['num_seeds']} training seeds for each arm, a reduction of "
         f"{detectable['reduction']:.1%} or more is found {detectable['power']:.0%} of the time at a two-sided level of "
         f"{detectable['alpha']:.0%}, as the spread of the baseline's seeds has it. A smaller effect can be missed."
     ]
     for verdict in primary["verdicts"]:
-        against = next(
-            effect["reduction"]
-            for effect in primary["effects"]
-            if effect["arm"] == verdict["arm"] and effect["role_against"] == "baseline"
-        )
+        mine = [effect for effect in primary["effects"] if effect["arm"] == verdict["arm"]]
+        against = next(effect["reduction"] for effect in mine if effect["role_against"] == "baseline")
         moved = "fell" if against["reduction"] >= 0 else "rose"
-        sentences.append(
-            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}: its distance to real images {moved} by "
-            f"{abs(against['reduction']):.1%} (reduction {against['reduction']:.1%}, {against['confidence']:.0%} interval "
-            f"{against['low']:.1%} to {against['high']:.1%}, {against['num_seeds']} seeds) against the baseline. "
-            f"In full: {verdict['reason']}."
+        sentence = (
+            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}. Against the baseline its distance to real images {moved} "
+            f"by {percent(abs(against['reduction']))}; the {against['confidence']:.0%} interval over {against['num_seeds']} "
+            f"training seeds is a reduction of {percent(against['low'])} to {percent(against['high'])}."
         )
+        short = [effect["against"] for effect in mine if effect["reduction"]["low"] <= 0]
+        if short:
+            sentence += f" It is not above 0 against {' and '.join(short)}."
+        elif controls := [effect["against"] for effect in mine if effect["role_against"] == "control"]:
+            sentence += f" It is above 0 against {' and '.join(controls)}, too."
+        sentences.append(sentence)
     if not primary["verdicts"]:
         sentences.append("The study has no treatment, so there is no verdict.")
     return sentences
 
 
 def _answer(section: Section, told: Mapping[str, Any]) -> None:
-    primary = told["primary"]
+    primary, detectable = told["primary"], told["primary"]["detectable"]
     could, *found = answer_sentences(told)
     if told["exploratory"]:
         section.text(
@@ -129,7 +139,7 @@ def _answer(section: Section, told: Mapping[str, Any]) -> None:
             "test images": primary["n"],
             "patients": primary["num_patients"],
             "training seeds": len(primary["per_seed"]),
-            "smallest detectable reduction": f"{primary['detectable']['reduction']:.1%}",
+            "smallest detectable reduction": percent(detectable["reduction"]) if detectable else None,
         }
     )
     tiers = (
@@ -173,13 +183,15 @@ def _further(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
 def _machine_table(told: Mapping[str, Any]) -> Table:
     compute = told["compute"]
     rows = [
-        (Cell("parameters of the language model"), Cell(f"{compute['parameters']:,}", True)),
-        (Cell("sequences of each training"), Cell(f"{compute['sequences']:,}", True)),
-        (Cell("training images"), Cell(f"{compute['num_training_images']:,}", True)),
+        (Cell("parameters of the language model"), Cell(f"{compute['parameters']:,}")),
+        (Cell("sequences of each training"), Cell(f"{compute['sequences']:,}")),
+        (Cell("training images"), Cell(f"{compute['num_training_images']:,}")),
         (Cell("devices"), Cell(", ".join(compute["devices"]))),
         *((Cell(name), Cell(version)) for name, version in told["versions"].items()),
     ]
-    return Table("Machine and versions", ("what", "value"), tuple(rows), "Of the baseline's first seed.")
+    return Table(
+        "Machine and versions", ("what", "value"), tuple(rows), "Counts are those of the baseline's first seed."
+    )
 
 
 def _limits(section: Section, told: Mapping[str, Any]) -> None:
@@ -202,8 +214,8 @@ def _limits(section: Section, told: Mapping[str, Any]) -> None:
 
 
 def _checklist(section: Section, told: Mapping[str, Any]) -> None:
-    rows = [(str(item.number), item.item, item.answer) for item in claim_checklist(told)]
-    section.table(("no.", "item, in our own words", "answer"), rows, CITATION)
+    rows = [(f"{item.number}. {item.item}", item.answer) for item in claim_checklist(told)]
+    section.table(("item, in our own words", "answer"), rows, CITATION)
 
 
 def _add(section: Section, table: Table) -> None:

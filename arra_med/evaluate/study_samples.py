@@ -1,6 +1,6 @@
 """The sample pairs of a study's report: the same studies and image seeds through every arm, chosen before any was drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,21 +68,49 @@ def sample_pairs(study: Study) -> list[Sample]:
     prompts = held_out_prompts(bundle, [real.records[row] for row in rows])
     again = reconstruct_images(bundle, real.views[rows])
     drawn = {arm: read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST))[rows] for arm in config.arms}
-    samples = []
-    for number, row in enumerate(rows):
-        record = real.records[row]
-        pictures = []
-        if record.redistributable:
-            pictures += [
-                Picture("real", "", _pixels(real.views[row]), record.attribution),
-                Picture("reconstructed", "", _pixels(again[number]), record.attribution),
-            ]
-        pictures += [Picture("synthetic", arm, _pixels(images[number])) for arm, images in drawn.items()]
-        words = (
-            prompts[number] if may_show_prompt(record) else ", ".join(canonical_labels(record)) or "no findings known"
+    return [
+        sample_of(
+            real.records[row],
+            prompts[number],
+            real=real.views[row],
+            reconstructed=again[number],
+            drawn={arm: images[number] for arm, images in drawn.items()},
+            image_seed=config.image_seed + row,
+            training_seed=seed,
         )
-        samples.append(Sample(words, may_show_prompt(record), config.image_seed + row, seed, tuple(pictures)))
-    return samples
+        for number, row in enumerate(rows)
+    ]
+
+
+def sample_of(
+    record: StudyRecord,
+    prompt: str,
+    *,
+    real: np.ndarray,
+    reconstructed: np.ndarray,
+    drawn: Mapping[str, np.ndarray],
+    image_seed: int,
+    training_seed: int,
+) -> Sample:
+    """Returns what may be shown of one study.
+
+    Args:
+        record: The study.
+        prompt: What the arms were given.
+        real: uint8 (C, S, S), its image.
+        reconstructed: uint8 (C, S, S), encoded and decoded.
+        drawn: uint8 (C, S, S) by arm.
+        image_seed: Of the drawn ones.
+        training_seed: Of the arms' trainings.
+    """
+    pictures = []
+    if record.redistributable:
+        pictures.append(Picture("real", "", _pixels(real), record.attribution))
+        pictures.append(Picture("reconstructed", "", _pixels(reconstructed), record.attribution))
+    pictures += [Picture("synthetic", arm, _pixels(view)) for arm, view in drawn.items()]
+    is_prompt = may_show_prompt(record)
+    words = prompt if is_prompt else ", ".join(canonical_labels(record)) or "no findings known"
+    return Sample(words, is_prompt, image_seed, training_seed, tuple(pictures))
 
 
 def may_show_prompt(record: StudyRecord) -> bool:

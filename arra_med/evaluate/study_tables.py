@@ -18,7 +18,7 @@ MEASURE_NAMES = {
 }
 _HIGHER_IS_NEARER = {"precision", "recall", "density", "coverage"}
 _SIGNIFICANT_DIGITS = 4
-_MISSING = Cell("–", is_number=True)
+MISSING = Cell("–", is_number=True)
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def effects_table(told: Mapping[str, Any]) -> Table:
     rows = []
     for effect in told["primary"]["effects"]:
         reduction, both = effect["reduction"], effect["hierarchical"]
-        patients = [_percent(both["low"]), _percent(both["high"])] if both else [_MISSING, _MISSING]
+        patients = [_percent(both["low"]), _percent(both["high"])] if both else [MISSING, MISSING]
         values = [_percent(reduction[name]) for name in ("reduction", "low", "high")]
         rows.append((Cell(effect["arm"]), Cell(f"{effect['against']} ({effect['role_against']})"), *values, *patients))
-    first = told["primary"]["effects"][0]["reduction"] if told["primary"]["effects"] else {"num_seeds": 0}
+    first = told["primary"]["effects"][0]["reduction"]
     return Table(
         "Effects",
         ("arm", "against", "reduction", "low", "high", "low, patients too", "high, patients too"),
@@ -182,27 +182,6 @@ def compute_table(told: Mapping[str, Any]) -> Table:
     )
 
 
-def further_tables(title: str, content: Any) -> list[Table]:
-    """Tables of a part of `comparison.json` that this module does not know: lists of flat records, or a mapping of them.
-
-    Args:
-        title: Of the part.
-        content: A list of mappings, a mapping of such lists or mappings, or a mapping of values.
-    """
-    if isinstance(content, Mapping):
-        parts = {name: value for name, value in content.items() if _is_records(value)}
-        nested = {name: v for name, v in content.items() if name not in parts and _is_mapping_of_mappings(v)}
-        plain = {name: value for name, value in content.items() if name not in parts and name not in nested}
-        tables = [_records_table(title, [plain])] if plain else []
-        for name, value in parts.items():
-            tables.append(_records_table(f"{title}: {readable(name)}", value))
-        for name, value in nested.items():
-            rows = [{"name": key, **inner} for key, inner in value.items()]
-            tables.append(_records_table(f"{title}: {readable(name)}", rows))
-        return tables
-    return [_records_table(title, content)] if _is_records(content) else []
-
-
 def measure_name(measure: str) -> str:
     """Returns what a measure is called in a table, with the direction where higher is nearer."""
     name = MEASURE_NAMES.get(measure)
@@ -220,7 +199,12 @@ def numbers(values: Sequence[float | None], scale: Sequence[float | None] | None
     """Returns numbers with as many decimals as the largest of them, or of `scale`, has room for: a column lines up."""
     largest = max((abs(value) for value in (scale or values) if value), default=1.0)
     decimals = min(max(_SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)), 0), 8)
-    return [_MISSING if value is None else Cell(f"{value:,.{decimals}f}", True) for value in values]
+    return [MISSING if value is None else Cell(f"{value:z,.{decimals}f}", True) for value in values]
+
+
+def percent(share: float) -> str:
+    """Returns a share as text, never as -0.0%."""
+    return f"{share:z.1%}"
 
 
 def _per_seed_rows(
@@ -233,43 +217,7 @@ def _per_seed_rows(
 
 
 def _percent(share: float) -> Cell:
-    return Cell(f"{share:.1%}", True)
-
-
-def _is_records(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)
-
-
-def _is_mapping_of_mappings(value: Any) -> bool:
-    is_interval = isinstance(value, Mapping) and {"low", "high"} <= value.keys()
-    return isinstance(value, Mapping) and not is_interval and all(isinstance(v, Mapping) for v in value.values())
-
-
-def _records_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = tuple(tuple(_shown(row.get(name)) for name in columns) for row in rows)
-    return Table(title, tuple(readable(name) for name in columns), cells, "")
-
-
-def _shown(value: Any) -> Cell:
-    if isinstance(value, Mapping):
-        middle = next((value[name] for name in ("estimate", "reduction", "value") if name in value), None)
-        if middle is not None and {"low", "high"} <= value.keys():
-            return Cell(f"{_short(middle)} [{_short(value['low'])}, {_short(value['high'])}]", True)
-        return Cell(", ".join(f"{readable(str(name))} {_short(inner)}" for name, inner in value.items()))
-    if isinstance(value, list | tuple):
-        return Cell(", ".join(_short(inner) for inner in value) or "–")
-    return Cell(_short(value), isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return Cell(percent(share), True)
 
 
 def _escaped(text: str) -> str:

@@ -14,10 +14,14 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate import drawing, study_run
 from arra_med.evaluate.drawing import read_drawing
 from arra_med.evaluate.study_comparison import compare
+from arra_med.evaluate.study_report import write_report
 from arra_med.evaluate.study_run import Study
+from arra_med.evaluate.study_samples import NUM_SAMPLES, sample_pairs
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.training.task import TrainingTask
 from tests.evaluate.tiny_study import TinyStudy, settings, study_config, tiny_records, write_studies
+
+pytestmark = pytest.mark.slow
 
 RARELY = {"evaluate_every": 20, "checkpoint_every": 20}
 
@@ -179,3 +183,19 @@ def test_a_judge_or_corpus_that_changed_is_refused(tiny_study: TinyStudy, tmp_pa
     write_studies(data.studies, tiny_records()[:-1])
     with pytest.raises(EvaluationError, match="comes from study set .*: tokenize the study set again"):
         Study(config, out, print)
+
+
+def test_the_report_of_a_finished_study_shows_its_images(ended: dict[str, Any]) -> None:
+    study = ended["study"]
+    samples = sample_pairs(study)
+    assert len(samples) == NUM_SAMPLES
+    images = read_drawing(study.drawing_folder(StudyRun("learns", 0), "test"))
+    for sample in samples:
+        assert [picture.kind for picture in sample.pictures] == ["real", "reconstructed", *["synthetic"] * 3]
+        assert np.array_equal(sample.pictures[-1].pixels, images[sample.image_seed - study.config.image_seed, 0])
+        assert sample.is_prompt
+    html = write_report(study.out, ended["told"], samples).read_text(encoding="utf-8")
+    assert html.count("made in a test") >= 2 * NUM_SAMPLES
+    assert "arra was not shown to help" in html
+    assert "learns helped" in html
+    assert (study.out / "plots" / "curves.png").is_file()

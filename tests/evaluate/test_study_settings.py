@@ -33,7 +33,7 @@ def arms(**changes: Any) -> dict[str, Any]:
             "arm more changes fold, seed of the training, which all arms share",
         ),
         ({"arms": arms(**{"../out": ARRA})}, "'../out' becomes a folder"),
-        ({"seeds": [0]}, "at least 2 items"),
+        ({"seeds": [0]}, "one seed has no interval"),
         ({"seeds": [0, 1, 0]}, "a seed stands twice"),
         ({"judge_fold": {"index": 0, "count": 2}}, "judge_fold must be another fold"),
         ({"judge_fold": {"index": 1, "count": 3}}, "judge_fold must be another fold"),
