@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders import load_encoder
-from arra_med.evaluate.finding_judge import judge_features
+from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
 from arra_med.evaluate.intervals import reduction_interval
 from arra_med.generate.decoding import decode_image_tokens
@@ -50,25 +50,25 @@ def main() -> None:
     training, held_out = studies.select(split="train"), studies.select(split="validation")
     some = np.random.default_rng(0).permutation(len(training))[:TRAINING_IMAGES]
     projection = FeatureProjection.fit(
-        judge_features(encoder, [training.view(int(row)) for row in tqdm(some, "reals")]), NUM_DIMS
+        judged_features(encoder, np.stack([training.view(int(row)) for row in tqdm(some, "reals")])), NUM_DIMS
     )
     chosen = np.random.default_rng(0).permutation(len(held_out))[: options.images].tolist()
-    views = [held_out.view(row) for row in chosen]
-    real = judge_features(encoder, views)
+    views = np.stack([held_out.view(row) for row in chosen])
+    real = judged_features(encoder, views)
     records = held_out.records()
     texts = [prompt_text(records[row], random.Random(records[row].image_id)) for row in chosen]
     rows = []
     for name, folder, rules in options.variant:
         bundle, sampling = ModelBundle.load(Path(folder)), SamplingRules.model_validate(json.loads(rules))
-        images = torch.from_numpy(from_uint8(np.stack(views)))
+        images = torch.from_numpy(from_uint8(views))
         decoded = torch.cat(
             [bundle.image_tokenizer.decode(bundle.image_tokenizer.encode(part)) for part in images.split(16)]
         )
-        floor = projected_frechet_distance(projection, real, judge_features(encoder, [*to_uint8(decoded.numpy())]))
+        floor = projected_frechet_distance(projection, real, judged_features(encoder, to_uint8(decoded.numpy())))
         began, distances = time.monotonic(), []
         for seed_set in range(options.seed_sets):
             made = generated(bundle, sampling, texts, seed_set * SEED_SET, name)
-            distances.append(projected_frechet_distance(projection, real, judge_features(encoder, made)))
+            distances.append(projected_frechet_distance(projection, real, judged_features(encoder, np.stack(made))))
         seconds = (time.monotonic() - began) / options.seed_sets / len(texts)
         rows.append(
             {"name": name, "rules": json.loads(rules), "floor": floor, "distances": distances, "s_an_image": seconds}

@@ -18,7 +18,7 @@ from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders import load_encoder
 from arra_med.evaluate.copies import CopyFinder, Match, Rate, calibrated_threshold, num_calibration_images
-from arra_med.evaluate.feature_spaces import encoder_space, gradient_space, kept_features
+from arra_med.evaluate.feature_spaces import encoder_space, gradient_space
 from arra_med.evaluate.held_out_images import held_out_rows, through_tokenizer
 from arra_med.evaluate.planted import PLANTINGS
 from arra_med.models.bundle import IMAGE_TOKENIZER_FOLDER
@@ -51,7 +51,7 @@ def main() -> None:
     spaces = [encoder_space(load_encoder(options.encoder)), gradient_space()]
     with progress_bar("describing", len(training) * len(spaces), True) as advance:
         features = {
-            space.name: kept_features(space, training, options.cache, studies.content_sha256, advance)
+            space.name: space.kept_features(training, options.cache, studies.content_sha256, advance)
             for space in spaces
         }
     finder = CopyFinder(training, spaces, features)

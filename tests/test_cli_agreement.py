@@ -43,8 +43,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     )
     for module in ("drawing", "report_prompts"):
         monkeypatch.setattr(f"arra_med.evaluate.{module}.draw_images", draw)
-    for module in ("finding_judge", "report_prompts"):
-        monkeypatch.setattr(f"arra_med.evaluate.{module}.judge_features", features)
+    for module in ("features", "report_prompts"):
+        monkeypatch.setattr(f"arra_med.evaluate.{module}.judged_features", features)
     return calls
 
 

@@ -48,13 +48,13 @@ def agreement_command(
     """
     from arra_med.evaluate.agreement import measure_agreement
     from arra_med.evaluate.drawing import draw_images
-    from arra_med.evaluate.finding_judge import judge_features
+    from arra_med.evaluate.features import judged_features
     from arra_med.generate.sampling import SamplingRules
 
     model, encoder, fit, real = _opened(bundle, studies, source, split, judge)
     rules = SamplingRules(guidance_scale=guidance)
     images = draw_images(model, real.records, rules, seed=seed, out=out / IMAGES_FOLDER, name="Drawing reports")
-    rows = measure_agreement(fit, real, judge_features(encoder, list(images)), findings=finding, seed=seed)
+    rows = measure_agreement(fit, real, judged_features(encoder, images), findings=finding, seed=seed)
     _tell(rows)
     settings = {"bundle": bundle.name, "source": source, "split": split, "guidance_scale": guidance, "seed": seed}
     _write(out, settings, {"rows": [dataclasses.asdict(row) for row in rows]})

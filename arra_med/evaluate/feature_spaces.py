@@ -16,9 +16,9 @@ import torch.nn.functional as F
 
 from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EvaluationError
+from arra_med.evaluate.features import judge_id, judged_features, kept_features
 from arra_med.evaluate.registration import inside, luminance, resized, sampled
-from arra_med.imaging.view import from_uint8
-from arra_med.runs import atomic_file, sha256_json
+from arra_med.runs import sha256_json
 
 _BATCH_SIZE = 32
 
@@ -124,38 +124,25 @@ class FeatureSpace:
             raise EvaluationError(f"{self.name}: a feature is not finite; look for damaged images or weights")
         return features
 
+    def kept_features(
+        self, images: Views, folder: Path, images_sha256: str, advance: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Describes images like `features`, and keeps the result in a folder for the next time; see `kept_features`.
 
-def kept_features(
-    space: FeatureSpace,
-    images: Views,
-    folder: Path,
-    images_sha256: str,
-    advance: Callable[[int], None] | None = None,
-) -> np.ndarray:
-    """Describes images like `FeatureSpace.features`, and keeps the result in a folder for the next time.
+        Args:
+            images: The images.
+            folder: Where to; a file for each space and images, of mode 0600: features tell much of an image.
+            images_sha256: Identifies the images and their order.
+            advance: Told of every batch's size.
 
-    Args:
-        space: How.
-        images: The images.
-        folder: Where to; a file for each space and images, of mode 0600: features tell much of an image.
-        images_sha256: Identifies the images and their order.
-        advance: Told of every batch's size.
-
-    Raises:
-        EvaluationError: As `FeatureSpace.features`.
-    """
-    told = sha256_json([space.fingerprint, images_sha256, len(images)])
-    path = folder / f"features-{told[:16]}.npy"
-    try:
-        features: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
-        features = space.features(images, advance)
-        with atomic_file(path, 0o600) as partial, partial.open("wb") as stream:
-            np.save(stream, features, allow_pickle=False)
-        return features
-    if advance is not None:
-        advance(len(images))
-    return features
+        Raises:
+            EvaluationError: As `features`, or if the file is damaged.
+        """
+        path = folder / f"features-{sha256_json([self.fingerprint, images_sha256])[:16]}.safetensors"
+        if path.exists() and advance is not None:
+            advance(len(images))
+        made_by = {"judge": self.name, "judge_id": self.fingerprint}
+        return kept_features(path, made_by, images_sha256, lambda: self.features(images, advance), mode=0o600)
 
 
 def encoder_space(encoder: FrozenEncoder, feature: Feature = "mean") -> FeatureSpace:
@@ -167,14 +154,13 @@ def encoder_space(encoder: FrozenEncoder, feature: Feature = "mean") -> FeatureS
     """
 
     def describe(views: np.ndarray) -> np.ndarray:
-        features: np.ndarray = encoder(torch.from_numpy(from_uint8(views))).get(feature).cpu().numpy()
-        return features
+        return judged_features(encoder, views, feature=feature, batch_size=len(views))
 
     def describe_query(view: np.ndarray) -> Query:
         features = describe(view[None])
         return Query(features, np.ones(features.shape, dtype=bool))
 
-    return FeatureSpace(encoder.name, f"{encoder.fingerprint} {feature}", describe, describe_query)
+    return FeatureSpace(encoder.name, judge_id(encoder, feature), describe, describe_query)
 
 
 def gradient_space() -> FeatureSpace:

@@ -1,6 +1,5 @@
 """`arra-med evaluate fidelity`: images of held-out reports against held-out real images, by every judge that is at hand."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,20 +15,19 @@ from arra_med.encoders.hub import read_json
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.diversity import PromptDiversity, measure_prompt_diversity
 from arra_med.evaluate.drawing import draw_images, reconstruct_images
+from arra_med.evaluate.features import (
+    global_feature,
+    judge_identity,
+    kept_judged_features,
+    pixels_sha256,
+)
 from arra_med.evaluate.fidelity_report import write_reports
+from arra_med.evaluate.fidelity_rows import FidelityRow, fidelity_rows, projection_dims
 from arra_med.evaluate.fidelity_settings import FidelityConfig
 from arra_med.evaluate.floors import JudgedSets
 from arra_med.evaluate.frechet import FeatureProjection
 from arra_med.evaluate.held_out import HeldOutStudies, held_out_studies, require_fair_judge, training_views
 from arra_med.evaluate.image_folder import read_generated_images
-from arra_med.evaluate.judged import (
-    FidelityRow,
-    fidelity_rows,
-    global_feature,
-    judge_identity,
-    kept_features,
-    projection_dims,
-)
 from arra_med.evaluate.pixel_distance import pixel_distance
 from arra_med.evaluate.torch_fidelity_judge import torch_fidelity_scores
 from arra_med.generate.session import SYNTHETIC_NOTICE
@@ -157,7 +155,7 @@ def _judged_images(
         "settings": config.model_dump(mode="json", exclude=_NO_EFFECT),
         "bundle_sha256": bundle.fingerprint if bundle else None,
         "study_set_sha256": studies.content_sha256,
-        "images_sha256": None if given is None else hashlib.sha256(given.tobytes()).hexdigest(),
+        "images_sha256": None if given is None else pixels_sha256(given),
     }
     _claim(out, identity)
     if given is None:
@@ -198,7 +196,7 @@ def _judge(
 
     def features(part: str, pixels: np.ndarray) -> np.ndarray:
         path = out / "features" / f"{identity['judge_id']}-{part}.safetensors"
-        return kept_features(encoder, pixels, path, feature=feature, name=f"{encoder.name}: {part}")
+        return kept_judged_features(encoder, pixels, path, feature=feature, name=f"{encoder.name}: {part}")
 
     real = features("real", images.real)
     generated = features("generated", images.generated)

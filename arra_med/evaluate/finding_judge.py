@@ -6,21 +6,20 @@ in-house classifier judges by its backbone: its folder loads as any other encode
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from arra_med.corpus.study_set import StudySet
-from arra_med.encoders.base import Feature, FrozenEncoder
+from arra_med.encoders.base import FrozenEncoder
 from arra_med.errors import EvaluationError, OverlapError, StudySetError
 from arra_med.evaluate.feature_sets import checked_features
+from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.intervals import Interval, auroc_interval
-from arra_med.imaging.view import from_uint8
 from arra_med.records.study import Split, StudyRecord
 from arra_med.records.wording import NORMAL, canonical_labels
 
@@ -29,8 +28,6 @@ FIT_MIN_POSITIVES = 10
 
 INVERSE_PENALTY = 1e-3
 """Strong: a thousand features, some tens of positives. Chosen by four folds of NIH training patients: 3e-4 and 1e-3 are alike."""
-
-_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -176,15 +173,6 @@ def require_same_judge(fit: LabelledFeatures, other: LabelledFeatures) -> None:
         )
 
 
-def judge_features(encoder: FrozenEncoder, views: Sequence[np.ndarray], feature: Feature = "mean") -> np.ndarray:
-    """Encodes uint8 views (C, S, S) -> float32 (n, D), a global feature."""
-    parts = []
-    for start in range(0, len(views), _BATCH_SIZE):
-        batch = torch.from_numpy(from_uint8(np.stack(views[start : start + _BATCH_SIZE])))
-        parts.append(encoder(batch).get(feature).float().cpu().numpy())
-    return np.concatenate(parts)
-
-
 def real_features(studies: StudySet, source: str, split: Split, encoder: FrozenEncoder) -> LabelledFeatures:
     """Encodes one source's real images in one split.
 
@@ -196,5 +184,5 @@ def real_features(studies: StudySet, source: str, split: Split, encoder: FrozenE
     rows = [row for row, record in enumerate(records) if record.source == source]
     if not rows:
         raise StudySetError(f"the study set has no {split} images of source {source}: choose another source")
-    features = judge_features(encoder, [chosen.view(row) for row in rows])
+    features = judged_features(encoder, np.stack([chosen.view(row) for row in rows]))
     return LabelledFeatures(encoder.name, features, tuple(records[row] for row in rows))

@@ -11,12 +11,18 @@ from functools import partial
 import numpy as np
 
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.distances import cmmd, kernel_distance
+from arra_med.evaluate.distances import (
+    PRECISION_RECALL_NEIGHBOURS,
+    cmmd,
+    density_coverage,
+    kernel_distance,
+    precision_recall,
+)
 from arra_med.evaluate.feature_sets import checked_pair, require_equal_numbers
 from arra_med.evaluate.frechet import FeatureProjection, frechet_distance, projected_frechet_distance
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
-"""From real (n, D) and other (n, D) features to a value; lower is nearer."""
+"""From real (n, D) and other (n, D) features to a value; lower is nearer, but for `neighbour_metrics`."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,21 @@ def small_set_distances(projection: FeatureProjection) -> dict[str, Distance]:
         "kid": kernel_distance,
         "frechet_full_width": frechet_distance,
         "cmmd": cmmd,
+    }
+
+
+def neighbour_metrics(num_neighbours: int = PRECISION_RECALL_NEIGHBOURS) -> dict[str, Distance]:
+    """Returns the shares of neighbours by name; unlike of distances, a higher one is nearer.
+
+    Args:
+        num_neighbours: k of precision and recall; density and coverage have k = 5.
+    """
+    pair = partial(precision_recall, num_neighbours=num_neighbours)
+    return {
+        "precision": lambda real, other: pair(real, other).precision,
+        "recall": lambda real, other: pair(real, other).recall,
+        "density": lambda real, other: density_coverage(real, other).density,
+        "coverage": lambda real, other: density_coverage(real, other).coverage,
     }
 
 

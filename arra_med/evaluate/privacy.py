@@ -24,7 +24,7 @@ from arra_med.evaluate.copies import (
     Threshold,
     num_calibration_images,
 )
-from arra_med.evaluate.feature_spaces import encoder_space, gradient_space, kept_features
+from arra_med.evaluate.feature_spaces import encoder_space, gradient_space
 from arra_med.evaluate.held_out_images import HeldOutMatches, HeldOutRows, TrainedOn, held_out_rows
 from arra_med.evaluate.likelihood import plain_examples
 from arra_med.evaluate.membership_audit import common_training_rows, membership_of_arms
@@ -198,7 +198,7 @@ def _finder(training: StudySet, settings: PrivacySettings, device: str, out: Pat
     features = {}
     with progress_bar("describing training images", len(spaces) * len(training), progress) as advance:
         for space in spaces:
-            features[space.name] = kept_features(space, training, out, identity, advance)
+            features[space.name] = space.kept_features(training, out, identity, advance)
     return CopyFinder(training, spaces, features)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.errors import EvaluationError, OverlapError
-from arra_med.evaluate.finding_judge import FindingJudge, LabelledFeatures, judge_features, require_same_judge
+from arra_med.evaluate.features import judged_features
+from arra_med.evaluate.finding_judge import FindingJudge, LabelledFeatures, require_same_judge
 from arra_med.evaluate.intervals import Interval, t_interval
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import GenerationRequest, ReportToImage
@@ -125,7 +126,7 @@ def measure_prompt_effect(
             rules=rules or SamplingRules(),
         )
         images = session.generate(request).images
-        return judge_features(judge, list(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)))
+        return judged_features(judge, images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
 
     normal = features_of(held_out_paraphrases(NORMAL, modality)[0])
     return [

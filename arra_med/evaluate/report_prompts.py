@@ -14,12 +14,12 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate.agreement import MIN_POSITIVES, measure_prompt_agreement
 from arra_med.evaluate.agreement_rows import FindingAgreement
 from arra_med.evaluate.drawing import draw_images
+from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.finding_judge import (
     FIT_MIN_POSITIVES,
     FindingJudge,
     LabelledFeatures,
     findings_of,
-    judge_features,
     require_same_judge,
     too_few,
 )
@@ -150,7 +150,7 @@ def measure_report_agreement(
     own_words = [record.model_copy(update={"labels": (), "view": view}) for record in records]
     images = draw_images(bundle, own_words, rules, seed=seed, out=out, name="Drawing reports", progress=progress)
     rows = measure_prompt_agreement(
-        fit, records, judge_features(judge, list(images)), findings=findings, min_positives=min_positives, seed=seed
+        fit, records, judged_features(judge, images), findings=findings, min_positives=min_positives, seed=seed
     )
     held, fitted = real.take(real.labelled()), fit.take(fit.labelled())
     on_real = {

@@ -17,7 +17,7 @@ from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EvaluationError, StudySetError
-from arra_med.evaluate.finding_judge import judge_features
+from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.frechet import MAX_PROJECTED_DIMS
 from arra_med.evaluate.moments import Moments
 from arra_med.evaluate.site_moments import (
@@ -126,7 +126,7 @@ def site_moments(
     with progress_bar("judging", len(views), progress) as advance:
         for chunk in _chunks(views[index] for index in range(len(views))):
             seen.update(hashlib.sha256(view.tobytes()).digest() for view in chunk)
-            parts.append(judge_features(encoder, chunk, feature))
+            parts.append(judged_features(encoder, np.stack(chunk), feature=feature))
             advance(len(chunk))
     _require_enough(len(seen), width, needed)
     features = np.concatenate(parts)

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.hub import display_name
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, differences, effects, verdicts
-from arra_med.evaluate.distances import density_coverage, precision_recall
-from arra_med.evaluate.drawing import read_drawing, reconstruct_images
-from arra_med.evaluate.floors import JudgedSets, measure_with_floors, small_set_distances
-from arra_med.evaluate.frechet import FeatureProjection, frechet_distance, frechet_infinity
+from arra_med.evaluate.drawing import read_drawing
+from arra_med.evaluate.floors import JudgedSets, measure_with_floors, neighbour_metrics, small_set_distances
+from arra_med.evaluate.frechet import frechet_distance, frechet_infinity
 from arra_med.evaluate.shared_tasks import lock
-from arra_med.evaluate.study_images import stored_features
 from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
 from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_utility
 from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
@@ -30,8 +28,6 @@ from arra_med.runs import sha256_json, versions, write_json
 COMPARISON_FILE = "comparison.json"
 FORMAT_VERSION = 1
 _HELD_OUT_LOSS = "eval_image_token_loss"
-
-Measure = Callable[[np.ndarray, np.ndarray], float]
 
 
 def compare(study: Study) -> dict[str, Any]:
@@ -80,19 +76,14 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     config, real = study.config, study.real(TEST)
     reals, projection = study.real_features(encoder, TEST, real), study.projection(encoder)
     drawn = {run: _drawn(study, encoder, run) for run in config.runs()}
-    measures = _measures(projection)
+    measures = {**small_set_distances(projection), **neighbour_metrics()}
     per_measure = {
         name: {arm: [measure(reals, drawn[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms}
         for name, measure in measures.items()
     }
     first = StudyRun(config.baseline, config.seeds[0])
     bundle = ModelBundle.load(study.bundle_folder(first))
-    again = stored_features(
-        study.out / "real" / f"reconstructed_{sha256_json(encoder.name)[:12]}.safetensors",
-        encoder,
-        reconstruct_images(bundle, real.views),
-        f"reconstructed {real.fingerprint} {bundle.info.training.get('tokenizer_sha256')}",
-    )
+    again = study.reconstructed_features(encoder, bundle)
     sets = JudgedSets(encoder.name, reals, drawn[first], again, real.patients)
     floors = {floor.distance: floor for floor in measure_with_floors(sets, small_set_distances(projection))}
     main = f"frechet_{projection.num_dims}"
@@ -146,16 +137,6 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         "paper_reduction": paper,
         "frechet_infinity": {"note": "extrapolated to infinitely many images, not measured", "per_arm": infinity},
     }, rows
-
-
-def _measures(projection: FeatureProjection) -> dict[str, Measure]:
-    return {
-        **small_set_distances(projection),
-        "precision": lambda real, other: precision_recall(real, other).precision,
-        "recall": lambda real, other: precision_recall(real, other).recall,
-        "density": lambda real, other: density_coverage(real, other).density,
-        "coverage": lambda real, other: density_coverage(real, other).coverage,
-    }
 
 
 def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[float]], floor: Any) -> dict[str, Any]:

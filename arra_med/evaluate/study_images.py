@@ -3,24 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 
 from arra_med.corpus.contents import corpus_exposure, image_contents
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.corpus.views import digest_of_bytes
-from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.provenance import Exposure, require_disjoint
 from arra_med.errors import EvaluationError, OverlapError
-from arra_med.evaluate.finding_judge import judge_features
 from arra_med.evaluate.resampling import MIN_PATIENTS
 from arra_med.evaluate.study_settings import StudyConfig
 from arra_med.records.study import Split, StudyRecord
-from arra_med.runs import atomic_file, sha256_json
 
 _MAX_PROJECTION_IMAGES = 1500
 
@@ -41,11 +35,6 @@ class RealImages:
     def patients(self) -> list[str]:
         """Keyed hash of each image's patient."""
         return [record.patient_id for record in self.records]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of which images these are, in which order."""
-        return sha256_json([record.image_id for record in self.records])
 
 
 def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> RealImages:
@@ -173,34 +162,6 @@ def require_same_corpus(studies: StudySet, corpus: Corpus, config: StudyConfig) 
             f"{config.training.corpus}: has {corpus.info.num_views} views of each training study, the study says "
             f"{config.views}: set views to {corpus.info.num_views}"
         )
-
-
-def stored_features(path: Path, encoder: FrozenEncoder, images: np.ndarray, fingerprint: str) -> np.ndarray:
-    """Returns an encoder's features of some images, from `path` where they were kept.
-
-    Args:
-        path: A safetensors file; its metadata tell encoder, preprocessing and images apart.
-        encoder: The judge.
-        images: uint8 (n, C, S, S).
-        fingerprint: Identifies the images.
-
-    Returns:
-        float32 (n, D).
-
-    Raises:
-        EvaluationError: If a feature is not finite.
-    """
-    told = sha256_json([encoder.fingerprint, encoder.name, repr(encoder.preprocessing), fingerprint, len(images)])
-    if path.is_file():
-        with safe_open(path, "numpy") as opened:
-            if (opened.metadata() or {}).get("fingerprint") == told:
-                return load_file(path)["features"]
-    features = judge_features(encoder, list(images))
-    if bad := int((~np.isfinite(features)).any(axis=1).sum()):
-        raise EvaluationError(f"{encoder.name} gives NaN or infinity for {bad} of {len(images)} images: look at them")
-    with atomic_file(path) as partial:
-        save_file({"features": features}, partial, {"fingerprint": told, "encoder": encoder.name})
-    return features
 
 
 def _first_by_hash(studies: StudySet, rows: Sequence[int], limit: int | None) -> list[int]:

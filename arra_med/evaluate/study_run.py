@@ -21,7 +21,15 @@ from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.hub import display_name
 from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
-from arra_med.evaluate.drawing import draw_images, read_drawing_info
+from arra_med.evaluate.drawing import draw_images, reconstruct_images
+from arra_med.evaluate.features import (
+    judge_id,
+    judge_identity,
+    judged_features,
+    kept_features,
+    kept_judged_features,
+    pixels_sha256,
+)
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
 from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
 from arra_med.evaluate.study_images import (
@@ -30,7 +38,6 @@ from arra_med.evaluate.study_images import (
     judge_patients,
     require_same_corpus,
     require_untouched,
-    stored_features,
     training_reals,
 )
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
@@ -121,8 +128,18 @@ class Study:
 
     def real_features(self, encoder: FrozenEncoder, part: str, images: RealImages) -> np.ndarray:
         """Features (n, D) of real images, kept in the study's folder."""
-        return stored_features(
-            self.out / "real" / f"{part}_{_slug(encoder.name)}.safetensors", encoder, images.views, images.fingerprint
+        return kept_judged_features(encoder, images.views, _features_file(self.out / "real" / part, encoder))
+
+    def reconstructed_features(self, encoder: FrozenEncoder, bundle: ModelBundle) -> np.ndarray:
+        """Features (n, D) of the test images encoded and decoded, kept in the study's folder."""
+        real = self.real(TEST).views
+        path = _features_file(self.out / "real" / "reconstructed", encoder)
+        told = sha256_json([pixels_sha256(real), bundle.info.training.get("tokenizer_sha256")])
+        return kept_features(
+            path,
+            judge_identity(encoder, "mean"),
+            told,  # not the decoded pixels: their last bit is the machine's
+            lambda: judged_features(encoder, reconstruct_images(bundle, real)),
         )
 
     def projection(self, encoder: FrozenEncoder) -> FeatureProjection:
@@ -145,9 +162,7 @@ class Study:
 
     def drawn_features(self, encoder: FrozenEncoder, run: StudyRun, part: str, images: np.ndarray) -> np.ndarray:
         """Features (n, D) of a run's images, kept beside them."""
-        folder = self.drawing_folder(run, part)
-        name = f"{part}_{_slug(encoder.name)}.safetensors"
-        return stored_features(folder.parent / name, encoder, images, read_drawing_info(folder).fingerprint)
+        return kept_judged_features(encoder, images, _features_file(run.folder(self.out) / part, encoder))
 
     def draw(self, run: StudyRun, part: str) -> np.ndarray:
         """Draws a run's images, or reads them: uint8 (n, C, S, S)."""
@@ -272,9 +287,7 @@ class Study:
                 folder = path.parent / f"sweep_{scale:g}"
                 seed, name = self.config.guidance.seed, f"{arm} guidance {scale:g}"
                 drawn = draw_images(bundle, images.records, rules, seed=seed, out=folder, batch_size=_BATCH, name=name)
-                features = stored_features(
-                    folder.with_suffix(".safetensors"), self.judge, drawn, read_drawing_info(folder).fingerprint
-                )
+                features = kept_judged_features(self.judge, drawn, _features_file(folder, self.judge))
                 distances[f"{scale:g}"] = projected_frechet_distance(projection, real, features)
             chosen = float(min(distances, key=lambda scale: distances[scale]))
             choice = GuidanceChoice(chosen=chosen, distances=distances, num_images=len(images.records))
@@ -283,15 +296,13 @@ class Study:
         return Task(f"sweep_{arm}", path, work)
 
     def _drawing_task(self, run: StudyRun, part: str) -> Task:
-        folder = self.drawing_folder(run, part)
-
         def work() -> None:
             self.drawn_features(self.judge, run, part, self.draw(run, part))
 
-        return Task(
-            f"draw_{part}_{run.arm}_{run.seed}", folder.parent / f"{part}_{_slug(self.judge.name)}.safetensors", work
-        )
+        done = _features_file(run.folder(self.out) / part, self.judge)
+        return Task(f"draw_{part}_{run.arm}_{run.seed}", done, work)
 
 
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
+def _features_file(stem: Path, encoder: FrozenEncoder) -> Path:
+    """Where a judge's features lie: judges that differ in anything have files of their own."""
+    return stem.with_name(f"{stem.name}_{judge_id(encoder, 'mean')}.safetensors")

@@ -20,7 +20,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.distances import PRECISION_RECALL_NEIGHBOURS
-from arra_med.evaluate.judged import judge_id
+from arra_med.evaluate.features import judge_id
 
 _BATCH_SIZE = 32
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.base import FrozenEncoder, Preprocessing
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.feature_spaces import (
     ArrayViews,
@@ -15,7 +15,6 @@ from arra_med.evaluate.feature_spaces import (
     encoder_space,
     gradient_descriptor,
     gradient_space,
-    kept_features,
 )
 
 
@@ -23,7 +22,7 @@ def fixed_encoder() -> Any:
     """Describes a view by the means of its 16 cells; in place of an encoder that would have to be loaded."""
 
     class Cells:
-        name, fingerprint = "cells", "cells-1"
+        name, fingerprint, preprocessing = "cells", "cells-1", Preprocessing((4, 4), (0.0,) * 3, (1.0,) * 3)
 
         def to(self, device: str) -> "Cells":
             return self
@@ -58,15 +57,17 @@ def test_kept_features_are_read_back_and_belong_to_their_images(tmp_path: Path) 
 
     space = FeatureSpace("raw", "raw-1", describe, lambda view: Query(np.zeros((1, 3)), np.ones((1, 3), bool)))
     images, advanced = views(5), []
-    first = kept_features(space, images, tmp_path, "aa")
-    again = kept_features(space, images, tmp_path, "aa", advanced.append)
+    first = space.kept_features(images, tmp_path, "aa")
+    again = space.kept_features(images, tmp_path, "aa", advanced.append)
     assert (calls, advanced) == ([5], [5])
     assert again.tolist() == first.tolist() == images.views.reshape(5, -1)[:, :3].tolist()
-    kept_features(space, views(5, seed=1), tmp_path, "bb")
+    space.kept_features(views(5, seed=1), tmp_path, "bb")
     assert calls == [5, 5]
-    (tmp_path / sorted(file.name for file in tmp_path.glob("*.npy"))[0]).write_bytes(b"damaged")
-    assert kept_features(space, images, tmp_path, "aa").tolist() == first.tolist()
-    assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.glob("*.npy"))
+    (tmp_path / sorted(file.name for file in tmp_path.glob("*.safetensors"))[0]).write_bytes(b"damaged")
+    with pytest.raises(EvaluationError, match="is damaged: delete it"):
+        for name in ("aa", "bb"):
+            space.kept_features(images, tmp_path, name)
+    assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.glob("*.safetensors"))
 
 
 def test_wrong_images_are_said() -> None:

@@ -14,10 +14,10 @@ from arra_med.config import ConfigError, load_config, shipped_config
 from arra_med.encoders.provenance import Exposure, ImageContent, ImageContents
 from arra_med.errors import EncoderError, EvaluationError, OverlapError
 from arra_med.evaluate import fidelity, held_out
+from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.fidelity import measure_fidelity
 from arra_med.evaluate.fidelity_settings import FidelityConfig
 from arra_med.evaluate.held_out import held_out_studies
-from arra_med.evaluate.judged import judged_features
 from arra_med.models.bundle import ModelBundle
 from tests.evaluate.tiny_evaluation import SPEC, write_studies
 from tests.evaluate.tiny_judges import TinyJudge, smooth_images
@@ -122,7 +122,7 @@ def test_an_interrupted_run_goes_on_and_says_the_same(
             measure_fidelity(config(studies), tmp_path / "cut")
     assert not (tmp_path / "cut" / "fidelity.json").exists()
     kept = files_of(tmp_path / "cut")
-    monkeypatch.setattr("arra_med.evaluate.judged.judged_features", _interrupt)  # features were kept
+    monkeypatch.setattr("arra_med.evaluate.features.judged_features", _interrupt)  # features were kept
     assert measure_fidelity(config(studies), tmp_path / "cut") == whole
     assert kept.items() <= files_of(tmp_path / "cut").items()
 

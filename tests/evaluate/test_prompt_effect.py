@@ -92,7 +92,7 @@ def _bright_is_effusion(monkeypatch: pytest.MonkeyPatch) -> None:
     def features(encoder: Any, views: list[np.ndarray]) -> np.ndarray:
         return np.stack([np.repeat(view.mean() / 30 - 1, 12) for view in views])
 
-    monkeypatch.setattr(prompt_effect, "judge_features", features)
+    monkeypatch.setattr(prompt_effect, "judged_features", features)
 
 
 @pytest.mark.usefixtures("_bright_is_effusion")
@@ -111,7 +111,7 @@ def test_a_planted_effect_is_found_and_none_is_not(bright: float, found: bool) -
 
 def test_a_loaded_bundle_is_drawn_from(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        prompt_effect, "judge_features", lambda encoder, views: np.stack([view.ravel()[:12] for view in views])
+        prompt_effect, "judged_features", lambda encoder, views: np.stack([view.ravel()[:12] for view in views])
     )
     effects = measure_prompt_effect(ReportToImage(bundle), ENCODER, FIT, REAL, findings=["effusion"], num_seeds=2)
     assert {effect.note for effect in effects} == {"2 pairs, 64 wanted"}

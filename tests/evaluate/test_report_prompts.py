@@ -84,7 +84,7 @@ def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return found
 
     monkeypatch.setattr(drawing, "held_out_prompts", prompts_of)
-    monkeypatch.setattr(report_prompts, "judge_features", features)
+    monkeypatch.setattr(report_prompts, "judged_features", features)
     return seen
 
 

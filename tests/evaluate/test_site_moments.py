@@ -15,7 +15,7 @@ from arra_med.cli import main
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import EncoderFeatures, FrozenEncoder, Preprocessing, features_from_map
 from arra_med.errors import EvaluationError, StudySetError
-from arra_med.evaluate.finding_judge import judge_features
+from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.frechet import (
     FeatureProjection,
     frechet_distance,
@@ -66,14 +66,14 @@ def test_merged_sites_are_the_pooled_images() -> None:
     whole = views(333)
     parts = [site_moments(part, SPEC, JUDGE) for part in (whole[:101], whole[101:202], whole[202:])]
     merged = merged_sites(parts)
-    features = judge_features(JUDGE, whole).astype(np.float64)
+    features = judged_features(JUDGE, np.stack(whole)).astype(np.float64)
     assert merged.info.num_images == 333
     assert np.abs(merged.moments.mean - features.mean(axis=0)).max() < 1e-10
     assert np.abs(merged.moments.covariance - np.cov(features, rowvar=False)).max() < 1e-10
 
 
 def test_a_distance_of_moments_is_the_distance_of_features() -> None:
-    real, generated = judge_features(JUDGE, views(150)), judge_features(JUDGE, views(150, 1, 200))
+    real, generated = judged_features(JUDGE, np.stack(views(150))), judged_features(JUDGE, np.stack(views(150, 1, 200)))
     found = site_distance(site(150), site(150, 1, 200, generated=True))
     assert found.value == pytest.approx(frechet_distance(real, generated), rel=1e-9)
     assert (found.num_dims, found.projected, found.generated) == (WIDTH, False, (False, True))
@@ -100,8 +100,8 @@ def test_projecting_before_the_export_and_after_it_give_one_distance() -> None:
     training = site(300, 9)
     late = site_distance(site(150), site(150, 1, 200), training=training)
     early = site_distance(site(150, training=training), site(150, 1, 200, training=training))
-    projection = FeatureProjection.fit(judge_features(JUDGE, views(300, 9)))
-    real, generated = judge_features(JUDGE, views(150)), judge_features(JUDGE, views(150, 1, 200))
+    projection = FeatureProjection.fit(judged_features(JUDGE, np.stack(views(300, 9))))
+    real, generated = judged_features(JUDGE, np.stack(views(150))), judged_features(JUDGE, np.stack(views(150, 1, 200)))
     assert late.projected
     assert early.projected
     assert late.value == pytest.approx(projected_frechet_distance(projection, real, generated), rel=1e-6)
@@ -289,8 +289,8 @@ def test_commands_from_folders_to_a_distance(
         assert exported == 0
     assert command("merge", files["a"], files["b"], "--out", files["all"]) == 0
     assert command("distance", files["all"], files["drawn"], "--json", str(tmp_path / "d.json")) == 0
-    real = Moments.of(judge_features(JUDGE, views(100, 0) + views(100, 1)))
-    expected = frechet_distance_of_moments(real, Moments.of(judge_features(JUDGE, views(200, 2))))
+    real = Moments.of(judged_features(JUDGE, np.stack(views(100, 0) + views(100, 1))))
+    expected = frechet_distance_of_moments(real, Moments.of(judged_features(JUDGE, np.stack(views(200, 2)))))
     assert json.loads((tmp_path / "d.json").read_text())["value"] == pytest.approx(expected)
     assert f"{expected:.4f}: 200 real against 200 generated images" in capsys.readouterr().out
     assert command("export", "--judge", "tiny", "--out", files["a"]) == 2

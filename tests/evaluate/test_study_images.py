@@ -9,16 +9,13 @@ import pytest
 from arra_med.corpus.contents import image_contents
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
-from arra_med.encoders import load_encoder
 from arra_med.encoders.provenance import Exposure
 from arra_med.errors import EvaluationError, OverlapError
-from arra_med.evaluate import study_images
 from arra_med.evaluate.study_images import (
     held_out_stratum,
     judge_patients,
     require_same_corpus,
     require_untouched,
-    stored_features,
     training_reals,
 )
 from arra_med.records.study import StudyRecord
@@ -49,7 +46,7 @@ def test_splits_folds_and_training_are_disjoint(tiny_study: TinyStudy) -> None:
     assert (len(test.records), len(validation.records)) == (24, 10)
     assert (set(trained.patients), set(judges.patients)) == (set(patients_of_fold(0)), set(patients_of_fold(1)))
     assert np.array_equal(test.views[3], tiny_view(test.records[3]))
-    assert len({images.fingerprint for images in (test, validation, judges, trained)}) == 4
+    assert len({images.records for images in (test, validation, judges, trained)}) == 4
     assert require_untouched(studies, config, [], []) == []
 
 
@@ -133,31 +130,3 @@ def test_another_corpus_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> Non
     other = StudySet.open(write_studies(tmp_path / "studies", tiny_records()[:-1]))
     with pytest.raises(EvaluationError, match="comes from study set .*: tokenize the study set again"):
         require_same_corpus(other, corpus, study_config(tiny_study))
-
-
-def test_kept_features_are_of_one_judge_and_one_set_of_images(
-    tiny_study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    judge, other = (load_encoder(f"timm:{folder}") for folder in (tiny_study.judge, tiny_study.teacher))
-    images = np.stack([tiny_view(record) for record in tiny_records()[:4]])
-    path, encoded = tmp_path / "features.safetensors", []
-    real = study_images.judge_features
-
-    def counted(encoder: Any, views: Any) -> np.ndarray:
-        encoded.append(encoder.name)
-        return real(encoder, views)
-
-    monkeypatch.setattr(study_images, "judge_features", counted)
-    first = stored_features(path, judge, images, "these")
-    assert first.shape == (4, judge.width("mean"))
-    assert np.array_equal(stored_features(path, judge, images, "these"), first)
-    assert len(encoded) == 1
-    stored_features(path, judge, images, "those")
-    stored_features(path, judge, images[:3], "those")
-    changed = stored_features(path, other, images[:3], "those")
-    assert len(encoded) == 4
-    assert not np.allclose(changed, first[:3])
-    monkeypatch.setattr(study_images, "judge_features", lambda *_: np.full((4, 2), np.nan))
-    with pytest.raises(EvaluationError, match="gives NaN or infinity for 4 of 4 images: look at them"):
-        stored_features(tmp_path / "bad.safetensors", judge, images, "bad")
-    assert not (tmp_path / "bad.safetensors").exists()

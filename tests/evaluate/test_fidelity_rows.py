@@ -11,17 +11,10 @@ import torch
 from safetensors.numpy import load_file
 
 from arra_med.errors import EncoderError, EvaluationError
-from arra_med.evaluate.finding_judge import judge_features
+from arra_med.evaluate.features import global_feature, judge_id, judged_features, kept_features, kept_judged_features
+from arra_med.evaluate.fidelity_rows import fidelity_rows, projection_dims
 from arra_med.evaluate.floors import JudgedSets
 from arra_med.evaluate.frechet import FeatureProjection
-from arra_med.evaluate.judged import (
-    fidelity_rows,
-    global_feature,
-    judge_id,
-    judged_features,
-    kept_features,
-    projection_dims,
-)
 from arra_med.evaluate.torch_fidelity_judge import registered_encoder, torch_fidelity_scores
 from tests.evaluate.tiny_judges import TinyJudge, smooth_images
 
@@ -34,7 +27,6 @@ def test_features_are_the_encoders_whatever_the_batch() -> None:
     features = judged_features(judge, images, batch_size=3)
     assert features.dtype == np.float32
     assert features == pytest.approx(expected, abs=1e-6)
-    assert np.array_equal(judge_features(judge, list(images)), judged_features(judge, images))
     assert global_feature(judge) == "mean"
 
 
@@ -53,28 +45,41 @@ def test_images_and_features_that_cannot_be_judged_are_refused() -> None:
 
 def test_kept_features_are_read_back_and_never_another_judges(tmp_path: Path) -> None:
     images, path = smooth_images(6, 0), tmp_path / "real.safetensors"
-    features = kept_features(TinyJudge(), images, path)
+    features = kept_judged_features(TinyJudge(), images, path)
     before = path.read_bytes()
     assert np.array_equal(load_file(path)["features"], features)
-    assert np.array_equal(kept_features(TinyJudge(), images, path), features)
+    assert np.array_equal(kept_judged_features(TinyJudge(), images, path), features)
     assert len({judge_id(judge, "mean") for judge in (TinyJudge(), TinyJudge(std=0.5), TinyJudge(seed=1))}) == 3
     for judge in (TinyJudge(std=0.5), TinyJudge(seed=1)):  # the same weights with other preprocessing are another judge
         with pytest.raises(
             EvaluationError, match="features of another judge_id .*preprocessing.*nothing was overwritten"
         ):
-            kept_features(judge, images, path)
+            kept_judged_features(judge, images, path)
     with pytest.raises(EvaluationError, match="features of another images_sha256"):
-        kept_features(TinyJudge(), images[::-1], path)
+        kept_judged_features(TinyJudge(), images[::-1], path)
     assert path.read_bytes() == before
     path.write_bytes(before[:40])
     with pytest.raises(EvaluationError, match=r"real.safetensors: is damaged: delete it"):
-        kept_features(TinyJudge(), images, path)
+        kept_judged_features(TinyJudge(), images, path)
+
+
+def test_features_are_kept_under_what_the_caller_says_of_the_images(tmp_path: Path) -> None:
+    path, made_by = tmp_path / "kept.safetensors", {"judge": "tiny", "judge_id": "tiny-1"}
+    features = kept_features(path, made_by, "these", lambda: np.ones((2, 3)), mode=0o600)
+    assert features.dtype == np.float32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert np.array_equal(kept_features(path, made_by, "these", lambda: np.zeros((2, 3))), features)
+    with pytest.raises(EvaluationError, match="features of another images_sha256"):
+        kept_features(path, made_by, "those", lambda: np.zeros((2, 3)))
+    with pytest.raises(EvaluationError, match="1 of 2 rows of the tiny features hold NaN or infinity"):
+        kept_features(tmp_path / "bad", made_by, "these", lambda: np.array([[1.0], [np.nan]]))
+    assert not (tmp_path / "bad").exists()
 
 
 def test_a_kept_file_says_what_made_it(tmp_path: Path) -> None:
     import safetensors
 
-    kept_features(TinyJudge(std=0.5), smooth_images(4, 0), tmp_path / "kept.safetensors")
+    kept_judged_features(TinyJudge(std=0.5), smooth_images(4, 0), tmp_path / "kept.safetensors")
     with safetensors.safe_open(tmp_path / "kept.safetensors", "numpy") as stream:
         told = json.loads(stream.metadata()["identity"])
     assert told["preprocessing"]["std"] == [0.5, 0.5, 0.5]
