@@ -17,12 +17,12 @@ import numpy as np
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders import load_encoder
+from arra_med.evaluate.calibration import held_out_rows
 from arra_med.evaluate.copies import CopyFinder, Match, Rate, calibrated_threshold, num_calibration_images
+from arra_med.evaluate.drawing import reconstruct_images
 from arra_med.evaluate.feature_spaces import encoder_space, gradient_space
-from arra_med.evaluate.held_out_images import held_out_rows, through_tokenizer
 from arra_med.evaluate.planted import PLANTINGS
-from arra_med.models.bundle import IMAGE_TOKENIZER_FOLDER
-from arra_med.tokens.protocol import load_image_tokenizer
+from arra_med.models.bundle import ModelBundle
 
 RATE = 0.01
 SEED = 20
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "arra-med-planted-copies")
     options = parser.parse_args()
     studies = StudySet.open(options.studies)
-    tokenizer = load_image_tokenizer(options.bundle / IMAGE_TOKENIZER_FOLDER)
+    bundle = ModelBundle.load(options.bundle)
     training = studies.select(split="train")
     rows = held_out_rows(
         studies.records(),
@@ -62,7 +62,7 @@ def main() -> None:
 
     def best(chosen: list[int], what: str) -> dict[str, np.ndarray]:
         views = [studies.view(row) for row in chosen]
-        decoded = through_tokenizer(views, tokenizer)
+        decoded = list(reconstruct_images(bundle, np.stack(views))) if views else []
         return {
             kind: np.array([match.similarity for match in matched(shown, f"{what}, {kind}")])
             for kind, shown in (("as they are", views), ("decoded", decoded))
@@ -88,7 +88,7 @@ def main() -> None:
     picked = rng.choice(len(training), size=options.copies, replace=False)
     for name, plant in PLANTINGS.items():
         copies = [plant(training.view(int(row)), rng) for row in picked]
-        for kind, shown in ((name, copies), (f"{name}, decoded", through_tokenizer(copies, tokenizer))):
+        for kind, shown in ((name, copies), (f"{name}, decoded", list(reconstruct_images(bundle, np.stack(copies))))):
             matches = matched(shown, kind)
             similarities = np.array([match.similarity for match in matches])
             table[kind] = {

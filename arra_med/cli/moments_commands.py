@@ -62,7 +62,7 @@ def export_command(
         raise UserError("--split and --source choose from a study set: leave them out with --images")
     from arra_med.corpus.study_set import StudySet
     from arra_med.encoders import load_encoder
-    from arra_med.evaluate.image_folders import read_view_folder
+    from arra_med.evaluate.image_folder import read_view_folder
     from arra_med.evaluate.site_export import site_moments, study_views
     from arra_med.evaluate.site_moments import read_site_moments, write_site_moments
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arra_med.errors import EvaluationError
+from arra_med.evaluate.calibration import calibration_split
 from arra_med.evaluate.copies import (
     FALSE_ALARM_RATE,
     CopyFinder,
@@ -17,7 +18,6 @@ from arra_med.evaluate.copies import (
     num_calibration_images,
 )
 from arra_med.evaluate.feature_spaces import ArrayViews
-from arra_med.evaluate.held_out_images import calibration_split
 
 
 @dataclass(frozen=True)

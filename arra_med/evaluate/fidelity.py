@@ -146,11 +146,8 @@ def _judged_images(
     given = None
     if config.images is not None:
         given = read_generated_images(config.images, studies.spec, MIN_IMAGES)
-        num = min(len(given), len(held_out.rows))
-        held_out = replace(
-            held_out, rows=held_out.rows[:num], records=held_out.records[:num], views=held_out.views[:num]
-        )
-        given = given[:num]
+        held_out = held_out.first(len(given))
+        given = given[: len(held_out.rows)]
     identity = {
         "settings": config.model_dump(mode="json", exclude=_NO_EFFECT),
         "bundle_sha256": bundle.fingerprint if bundle else None,

@@ -1,42 +1,100 @@
-"""The held-out studies that images are drawn for and judged against, and the guards that keep them held out."""
+"""Which rows trained a model, which real images are held out from it, and the guards that keep them held out."""
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import ValidationError
 
-from arra_med.corpus.contents import corpus_exposure, image_contents
+from arra_med.corpus.contents import image_contents
+from arra_med.corpus.folds import PatientFold, takes
 from arra_med.corpus.study_set import StudySet
+from arra_med.corpus.views import digest_of_bytes
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.provenance import Exposure, encoder_exposure, require_disjoint
 from arra_med.errors import EvaluationError, OverlapError
 from arra_med.models.bundle import BundleInfo
 from arra_med.records.study import Split, StudyRecord
 
+TrainedOn = Callable[[StudyRecord], bool]
+"""Whether a bundle was trained on a row of its study set."""
+
+
+def trained_on(info: BundleInfo) -> TrainedOn:
+    """Reads from a bundle's recorded settings which rows trained it: its sources' train split, one fold of patients.
+
+    A row of the train split outside of these is as held out as one of another split.
+
+    Raises:
+        EvaluationError: If the recorded fold cannot be read.
+    """
+    settings = info.training.get("settings", {})
+    sources = tuple(settings.get("sources") or ())
+    try:
+        fold = PatientFold.model_validate(settings.get("fold") or {})
+    except ValidationError:
+        raise EvaluationError(
+            f"bundle {info.name}: its recorded fold of patients cannot be read; copy the bundle again"
+        ) from None
+
+    def trained(record: StudyRecord) -> bool:
+        return record.split == "train" and takes(record, sources, fold)
+
+    return trained
+
 
 @dataclass(frozen=True)
-class HeldOutStudies:
-    """Some held-out studies of a set, in an order that depends on their `image_id`s alone.
+class RealImages:
+    """Some rows of a study set.
 
     Attributes:
-        studies: The selection of the study set that `rows` count in.
-        rows: Their places in it.
         records: What is known about them.
         views: uint8 (n, C, S, S).
-        num_repeated: Held-out images left out because another image of the set shows the same picture.
     """
 
-    studies: StudySet
-    rows: tuple[int, ...]
     records: tuple[StudyRecord, ...]
     views: np.ndarray
-    num_repeated: int
 
     @property
     def patients(self) -> list[str]:
         """Whose image each row is, as keyed hashes."""
         return [record.patient_id for record in self.records]
+
+
+@dataclass(frozen=True)
+class HeldOutStudies(RealImages):
+    """Some held-out studies of a set, in an order that depends on their `image_id`s alone.
+
+    Attributes:
+        studies: The selection of the study set that `rows` count in.
+        rows: Their places in it.
+        num_repeated: Held-out images left out because another image of the set shows the same picture.
+    """
+
+    studies: StudySet
+    rows: tuple[int, ...]
+    num_repeated: int
+
+    def first(self, num: int) -> "HeldOutStudies":
+        """Returns the first so many, or all where there are no more."""
+        return replace(self, records=self.records[:num], views=self.views[:num], rows=self.rows[:num])
+
+
+def real_images(studies: StudySet, rows: Sequence[int]) -> RealImages:
+    """Reads some rows of a study set."""
+    records = studies.records()
+    views = [studies.view(row) for row in rows]
+    return RealImages(tuple(records[row] for row in rows), np.stack(views) if views else np.empty(0, np.uint8))
+
+
+def order_by_hash(image_ids: Sequence[str], purpose: str = "study") -> list[int]:
+    """Returns the places of some images in an order that depends on their ids alone: its first ones are a fair draw.
+
+    Args:
+        image_ids: The images.
+        purpose: Another one gives another order.
+    """
+    return sorted(range(len(image_ids)), key=lambda at: digest_of_bytes(purpose.encode(), image_ids[at].encode()))
 
 
 def held_out_studies(
@@ -63,9 +121,8 @@ def held_out_studies(
     chosen = studies.select(split=split)
     records, repeated = chosen.records(), _repeated_images(studies)
     of_sources = [row for row, record in enumerate(records) if not sources or record.source in sources]
-    rows = sorted(
-        (row for row in of_sources if records[row].image_id not in repeated), key=lambda r: _order(records[r])
-    )
+    single = [row for row in of_sources if records[row].image_id not in repeated]
+    rows = [single[at] for at in order_by_hash([records[row].image_id for row in single])]
     if len(rows) < max(at_least, num_images or 0):
         raise EvaluationError(
             f"the study set has {len(rows)} {split} images of sources {', '.join(sources) or '(any)'} and "
@@ -79,9 +136,8 @@ def held_out_studies(
             f"{len(both)} patients of the {split} images are in the training split, too: ingest with splits that are "
             "disjoint by patient"
         )
-    views = np.stack([chosen.view(row) for row in rows])
-    left_out = len(of_sources) - sum(records[row].image_id not in repeated for row in of_sources)
-    return HeldOutStudies(chosen, tuple(rows), tuple(records[row] for row in rows), views, left_out)
+    images = real_images(chosen, rows)
+    return HeldOutStudies(images.records, images.views, chosen, tuple(rows), len(of_sources) - len(single))
 
 
 def training_views(studies: StudySet, sources: Sequence[str], num_images: int) -> np.ndarray:
@@ -90,16 +146,13 @@ def training_views(studies: StudySet, sources: Sequence[str], num_images: int) -
     Raises:
         EvaluationError: If there are fewer than 2.
     """
-    chosen = studies.select(split="train")
-    records = chosen.records()
-    rows = [row for row, record in enumerate(records) if not sources or record.source in sources]
-    if len(rows) < 2:
+    chosen = studies.select(split="train", sources=sources)
+    if len(chosen) < 2:
         raise EvaluationError(
-            f"the study set has {len(rows)} training images of sources {', '.join(sources) or '(any)'}: a projection "
+            f"the study set has {len(chosen)} training images of sources {', '.join(sources) or '(any)'}: a projection "
             "needs real training images"
         )
-    rows = sorted(rows, key=lambda row: _order(records[row]))[:num_images]
-    return np.stack([chosen.view(row) for row in rows])
+    return real_images(chosen, order_by_hash(chosen.image_ids)[:num_images]).views
 
 
 def require_fair_judge(
@@ -122,13 +175,16 @@ def require_fair_judge(
     """
     teachers = bundle.training.get("teachers", []) if bundle is not None else []
     others = [Exposure(f"the teacher {told['name']}", frozenset({told["sha256"]})) for told in teachers]
-    others.append(corpus_exposure("the generator's training split", studies))
+    same_studies = bundle is not None and bundle.training.get("study_set_sha256") == studies.content_sha256
+    trained = trained_on(bundle) if bundle is not None and same_studies else _in_train_split
+    rows = [row for row, record in enumerate(studies.records()) if trained(record)]
+    others.append(Exposure("the generator's training images", frozenset(), image_contents(studies, rows)))
     own = image_contents(held_out.studies, held_out.rows)
     others.append(Exposure("the held-out images", frozenset(), own))
     unknown = require_disjoint(encoder_exposure(encoder, name), others)
     if bundle is None:
         return [*unknown, "what drew the images is not known, so its teachers and training images are not either"]
-    if bundle.training.get("study_set_sha256") != studies.content_sha256:
+    if not same_studies:
         unknown.append(
             f"{bundle.name} was trained on another study set than this one, or on another version of it: that it never "
             "saw a held-out patient rests on equal splits of both"
@@ -136,8 +192,9 @@ def require_fair_judge(
     return unknown
 
 
-def _order(record: StudyRecord) -> bytes:
-    return hashlib.sha256(f"held out {record.image_id}".encode()).digest()
+def _in_train_split(record: StudyRecord) -> bool:
+    """What may have trained, where nobody says which rows did."""
+    return record.split == "train"
 
 
 def _repeated_images(studies: StudySet) -> set[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.tokenize import Corpus
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.held_out_images import TrainedOn, trained_on
+from arra_med.evaluate.held_out import TrainedOn, trained_on
 from arra_med.evaluate.intervals import auroc_interval, t_interval
 from arra_med.evaluate.likelihood import ImageLosses, image_losses, plain_examples
 from arra_med.evaluate.membership import membership_attack, membership_difference, membership_scores

@@ -16,6 +16,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders import load_encoder
 from arra_med.errors import EvaluationError
+from arra_med.evaluate.calibration import HeldOutMatches, HeldOutRows, held_out_rows
 from arra_med.evaluate.copies import (
     FALSE_ALARM_RATE,
     CopyFinder,
@@ -25,7 +26,7 @@ from arra_med.evaluate.copies import (
     num_calibration_images,
 )
 from arra_med.evaluate.feature_spaces import encoder_space, gradient_space
-from arra_med.evaluate.held_out_images import HeldOutMatches, HeldOutRows, TrainedOn, held_out_rows
+from arra_med.evaluate.held_out import TrainedOn
 from arra_med.evaluate.likelihood import plain_examples
 from arra_med.evaluate.membership_audit import common_training_rows, membership_of_arms
 from arra_med.evaluate.memorisation import (

@@ -21,7 +21,7 @@ import arra_med
 from arra_med.config import StrictModel
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError, ReportError, StudySetError
-from arra_med.evaluate.image_folders import read_view_folder
+from arra_med.evaluate.image_folder import read_view_folder
 from arra_med.imaging.view import Modality
 from arra_med.records.report import report_prompt
 from arra_med.records.study import Split

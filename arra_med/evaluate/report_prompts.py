@@ -4,7 +4,6 @@ There are no images to these reports, so there is no ceiling of the same source:
 taken from, the real images of another one. What stands is whether the picture follows a radiologist's own words.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from arra_med.evaluate.finding_judge import (
     require_same_judge,
     too_few,
 )
+from arra_med.evaluate.held_out import order_by_hash
 from arra_med.evaluate.intervals import Interval
 from arra_med.evaluate.prompt_effect import require_no_teacher
 from arra_med.generate.sampling import SamplingRules
@@ -83,10 +83,8 @@ def choose_reports(
     if not findings:
         raise EvaluationError("no finding is known to both the reports and the judge's images: name one with --finding")
 
-    def order(record: StudyRecord) -> str:
-        return hashlib.sha256(f"{seed} {record.image_id}".encode()).hexdigest()
-
-    known = sorted((record for record in records if record.labels), key=order)
+    known = [record for record in records if record.labels]
+    known = [known[at] for at in order_by_hash([record.image_id for record in known], f"reports {seed}")]
     labels = [frozenset(canonical_labels(record)) for record in known]
     without = [row for row in range(len(known)) if not labels[row] & set(findings)]
     chosen: list[int] = []

@@ -2,39 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from arra_med.corpus.contents import corpus_exposure, image_contents
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
-from arra_med.corpus.views import digest_of_bytes
 from arra_med.encoders.provenance import Exposure, require_disjoint
 from arra_med.errors import EvaluationError, OverlapError
+from arra_med.evaluate.held_out import RealImages, order_by_hash, real_images
 from arra_med.evaluate.resampling import MIN_PATIENTS
 from arra_med.evaluate.study_settings import StudyConfig
-from arra_med.records.study import Split, StudyRecord
+from arra_med.records.study import Split
 
 _MAX_PROJECTION_IMAGES = 1500
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """Some rows of a study set.
-
-    Attributes:
-        records: What is known about them.
-        views: uint8 (n, C, S, S).
-    """
-
-    records: tuple[StudyRecord, ...]
-    views: np.ndarray
-
-    @property
-    def patients(self) -> list[str]:
-        """Keyed hash of each image's patient."""
-        return [record.patient_id for record in self.records]
 
 
 def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> RealImages:
@@ -50,7 +29,7 @@ def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> Re
         for row, record in enumerate(studies.records())
         if record.split == split and config.held_out.holds(record) and record.image_id not in repeated
     ]
-    images = _real_images(studies, _first_by_hash(studies, rows, config.held_out.max_images))
+    images = real_images(studies, _first_by_hash(studies, rows, config.held_out.max_images))
     needed, source = config.num_dims + 1, config.held_out.source
     if len(images.records) < needed:
         raise EvaluationError(
@@ -92,14 +71,14 @@ def judge_patients(studies: StudySet, config: StudyConfig) -> RealImages:
     ]
     if not rows:
         raise EvaluationError("no train image of the stratum is in judge_fold: choose another fold or stratum")
-    return _real_images(studies, rows)
+    return real_images(studies, rows)
 
 
 def training_reals(studies: StudySet, config: StudyConfig, limit: int | None = _MAX_PROJECTION_IMAGES) -> RealImages:
     """Returns real images that the arms trained on, at most `limit` by hash: the projection is fitted to 1,500."""
     training = config.training
     chosen = studies.select(split="train", sources=training.sources, fold=training.fold)
-    return _real_images(chosen, _first_by_hash(chosen, range(len(chosen)), limit))
+    return real_images(chosen, _first_by_hash(chosen, range(len(chosen)), limit))
 
 
 def require_untouched(
@@ -166,13 +145,5 @@ def require_same_corpus(studies: StudySet, corpus: Corpus, config: StudyConfig) 
 
 def _first_by_hash(studies: StudySet, rows: Sequence[int], limit: int | None) -> list[int]:
     """At most `limit` rows, drawn by the image ids, in the study set's order."""
-    if limit is None or len(rows) <= limit:
-        return list(rows)
     names = studies.image_ids
-    return sorted(sorted(rows, key=lambda row: digest_of_bytes(b"study", names[row].encode()))[:limit])
-
-
-def _real_images(studies: StudySet, rows: Sequence[int]) -> RealImages:
-    records = studies.records()
-    views = [studies.view(row) for row in rows]
-    return RealImages(tuple(records[row] for row in rows), np.stack(views) if views else np.empty(0, np.uint8))
+    return sorted(rows[at] for at in order_by_hash([names[row] for row in rows])[:limit])

@@ -31,9 +31,9 @@ from arra_med.evaluate.features import (
     pixels_sha256,
 )
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
+from arra_med.evaluate.held_out import RealImages
 from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
 from arra_med.evaluate.study_images import (
-    RealImages,
     held_out_stratum,
     judge_patients,
     require_same_corpus,

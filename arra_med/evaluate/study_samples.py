@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from arra_med.corpus.views import digest_of_bytes
 from arra_med.evaluate.drawing import held_out_prompts, read_drawing, reconstruct_images
+from arra_med.evaluate.held_out import order_by_hash
 from arra_med.evaluate.study_run import TEST, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.models.bundle import ModelBundle
@@ -120,7 +120,7 @@ def may_show_prompt(record: StudyRecord) -> bool:
 
 def chosen_rows(records: Sequence[StudyRecord], num_samples: int = NUM_SAMPLES) -> list[int]:
     """Returns rows by a hash of their names, one of each set of findings before a second one of any."""
-    order = sorted(range(len(records)), key=lambda row: digest_of_bytes(b"sample", records[row].image_id.encode()))
+    order = order_by_hash([record.image_id for record in records], "sample")
     times: dict[tuple[str, ...], int] = {}
     rank = {}
     for row in order:

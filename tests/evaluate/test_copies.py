@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage, stats
 
 from arra_med.errors import EvaluationError
+from arra_med.evaluate.calibration import calibration_split, held_out_rows
 from arra_med.evaluate.copies import CopyFinder, NearestDistances, Rate, calibrated_threshold, num_calibration_images
 from arra_med.evaluate.feature_spaces import Query, gradient_space
-from arra_med.evaluate.held_out_images import calibration_split, held_out_rows
 from arra_med.evaluate.nearest_training import NearestIndex
 from arra_med.evaluate.planted import PLANTINGS
 from arra_med.evaluate.registration import aligned_ssim, coarse_alignment, luminance, refined_alignment

@@ -171,19 +171,19 @@ def test_folders_that_cannot_be_judged_are_refused(studies: Path, tmp_path: Path
         assert not (tmp_path / "out").exists()
 
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "holds 0 images and at least 32 are needed for distances with floors: generate more")
-    refused(folder_of_images(tmp_path / "tiny", images[:5]), "holds 5 images and at least 32 are needed")
-    refused(tmp_path / "nowhere", "is no folder: give the one that holds the generated images")
+    refused(tmp_path / "empty", "holds 0 PNG or JPEG images and at least 32 are needed: give more")
+    refused(folder_of_images(tmp_path / "tiny", images[:5]), "holds 5 PNG or JPEG images and at least 32 are needed")
+    refused(tmp_path / "nowhere", "is no folder; give one that holds images")
     mixed = folder_of_images(tmp_path / "mixed", images)
     Image.fromarray(smooth_images(1, 1, size=20)[0, 0]).save(mixed / "other.png")
-    refused(
-        mixed, "holds images of 40 of 16x16, 1 of 20x20 px, and the study set's are 16x16: a judge sees what resizing"
-    )
+    refused(mixed, "squares of one size are required, found 40 of 16 x 16, 1 of 20 x 20")
+    large = folder_of_images(tmp_path / "large", smooth_images(40, 5, size=20))
+    refused(large, r"holds images \(1, 20, 20\), and the study set's are 16 px: a judge sees what resizing")
     corrupt = folder_of_images(tmp_path / "corrupt", images)
     (corrupt / "007.png").write_bytes((corrupt / "007.png").read_bytes()[:50])
     (corrupt / "secret name.png").write_bytes(b"no image")
     with pytest.raises(
-        EvaluationError, match=r"2 of 41 images cannot be read \(.*\), by name the files number 8, 41"
+        EvaluationError, match=r"2 of 41 images cannot be read \(.*\), the files number 8, 41: make"
     ) as told:
         measure_fidelity(config(studies, bundle=None, images=corrupt), tmp_path / "out")
     assert "secret" not in str(told.value)
@@ -212,7 +212,7 @@ def test_a_teacher_cannot_judge_whatever_its_name(
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("train", "3 of its 3 training images are among the 40 of the generator's training split"),
+        ("train", "3 of its 3 training images are among the 40 of the generator's training images"),
         ("validation", "3 of its 3 training images are among the 40 of the held-out images"),
     ],
 )

@@ -10,7 +10,7 @@ from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.tokenize import Corpus
 from arra_med.errors import EvaluationError
 from arra_med.evaluate import membership_audit
-from arra_med.evaluate.held_out_images import trained_on
+from arra_med.evaluate.held_out import trained_on
 from arra_med.evaluate.likelihood import image_losses, plain_examples
 from arra_med.evaluate.membership_audit import membership_by_seed, membership_of_arms
 from arra_med.models.bundle import ModelBundle

@@ -13,7 +13,7 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate import privacy
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.feature_spaces import gradient_space
-from arra_med.evaluate.held_out_images import trained_on
+from arra_med.evaluate.held_out import trained_on
 from arra_med.evaluate.likelihood import plain_examples
 from arra_med.evaluate.memorisation import MemorisationAttack
 from arra_med.evaluate.privacy import PrivacySettings, audit_privacy, require_same_data

@@ -22,7 +22,7 @@ from arra_med.evaluate.frechet import (
     frechet_distance_of_moments,
     projected_frechet_distance,
 )
-from arra_med.evaluate.image_folders import read_view_folder
+from arra_med.evaluate.image_folder import read_view_folder
 from arra_med.evaluate.moments import Moments
 from arra_med.evaluate.site_export import fewest_images, site_moments, study_views
 from arra_med.evaluate.site_moments import (
@@ -240,7 +240,7 @@ def test_a_folder_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_folders_with_mixed_sizes_or_corrupt_images_are_refused_without_a_name(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="holds no image"):
+    with pytest.raises(EvaluationError, match="holds 0 PNG or JPEG images and at least 1 are needed"):
         read_view_folder(tmp_path, "cxr")
     with pytest.raises(EvaluationError, match="is no folder"):
         read_view_folder(tmp_path / "nowhere", "cxr")
@@ -254,7 +254,7 @@ def test_folders_with_mixed_sizes_or_corrupt_images_are_refused_without_a_name(t
     write_images(tmp_path / "broken")
     broken = tmp_path / "broken" / "SECRET16_1.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.raises(EvaluationError, match="1 of 3 images cannot be read .* the first is number 2 ") as caught:
+    with pytest.raises(EvaluationError, match="1 of 3 images cannot be read .* the files number 2: make") as caught:
         read_view_folder(tmp_path / "broken", "cxr")
     assert "SECRET" not in str(caught.value)
 

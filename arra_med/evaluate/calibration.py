@@ -1,4 +1,4 @@
-"""Which images a bundle was trained on, and the real images held out from it, split by patient.
+"""The real images held out from a bundle's training, split by patient, that a copy's threshold is read off.
 
 One part of them shows what "not a copy" looks like, on the other the false alarms are reported.
 """
@@ -6,53 +6,22 @@ One part of them shows what "not a copy" looks like, on the other the false alar
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import ValidationError
 
-from arra_med.corpus.folds import PatientFold, takes
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.copies import CopyFinder, Match, Rate, Threshold, calibrated_threshold
-from arra_med.imaging.view import from_uint8, to_uint8
-from arra_med.models.bundle import BundleInfo, ModelBundle
+from arra_med.evaluate.drawing import reconstruct_images
+from arra_med.evaluate.held_out import TrainedOn
+from arra_med.models.bundle import ModelBundle
 from arra_med.records.study import StudyRecord
 from arra_med.runs import sha256_json, write_json
-from arra_med.tokens.protocol import ImageTokenizer
-
-TrainedOn = Callable[[StudyRecord], bool]
-"""Whether a bundle was trained on a row of its study set."""
-
-_BATCH_SIZE = 16
-
-
-def trained_on(info: BundleInfo) -> TrainedOn:
-    """Reads from a bundle's recorded settings which rows trained it: its sources' train split, one fold of patients.
-
-    A row of the train split outside of these is as held out as one of another split.
-
-    Raises:
-        EvaluationError: If the recorded fold cannot be read.
-    """
-    settings = info.training.get("settings", {})
-    sources = tuple(settings.get("sources") or ())
-    try:
-        fold = PatientFold.model_validate(settings.get("fold") or {})
-    except ValidationError:
-        raise EvaluationError(
-            f"bundle {info.name}: its recorded fold of patients cannot be read; copy the bundle again"
-        ) from None
-
-    def trained(record: StudyRecord) -> bool:
-        return record.split == "train" and takes(record, sources, fold)
-
-    return trained
 
 
 @dataclass(frozen=True)
@@ -155,22 +124,6 @@ def calibration_split(patients: Sequence[str], num_calibration: int) -> tuple[li
     return sorted(calibration), sorted(set(range(len(patients))) - set(calibration))
 
 
-@torch.no_grad()
-def through_tokenizer(views: Sequence[np.ndarray], tokenizer: ImageTokenizer, device: str = "cpu") -> list[np.ndarray]:
-    """Encodes and decodes views: what a generator that drew exactly this image would show.
-
-    Args:
-        views: uint8 (C, S, S).
-        tokenizer: With the views' size and channels.
-        device: Where its weights are.
-    """
-    shown: list[np.ndarray] = []
-    for start in range(0, len(views), _BATCH_SIZE):
-        batch = torch.from_numpy(from_uint8(np.stack(views[start : start + _BATCH_SIZE]))).to(device)
-        shown += list(to_uint8(tokenizer.decode(tokenizer.encode(batch)).float().cpu().numpy()))
-    return shown
-
-
 class HeldOutMatches:
     """Matches of the held-out images, as they are and through a bundle's image tokenizer.
 
@@ -207,7 +160,7 @@ class HeldOutMatches:
                 for name, chosen in parts.items():
                     views = [studies.view(row) for row in chosen]
                     kept[name] = finder.matches(views, advance)
-                    decoded = through_tokenizer(views, bundle.image_tokenizer, str(bundle.model.device))
+                    decoded = list(reconstruct_images(bundle, np.stack(views))) if views else []
                     kept[f"{name}, decoded"] = finder.matches(decoded, advance)
             write_json(path, {name: [asdict(match) for match in found] for name, found in kept.items()}, mode=0o600)
         self.matches = kept
