@@ -18,10 +18,11 @@ from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders import load_encoder
 from arra_med.evaluate.calibration import held_out_rows
-from arra_med.evaluate.copies import CopyFinder, Match, Rate, calibrated_threshold, num_calibration_images
+from arra_med.evaluate.copies import CopyFinder, Match, calibrated_threshold, num_calibration_images
 from arra_med.evaluate.drawing import reconstruct_images
 from arra_med.evaluate.feature_spaces import encoder_space, gradient_space
 from arra_med.evaluate.planted import PLANTINGS
+from arra_med.evaluate.proportions import Rate
 from arra_med.models.bundle import ModelBundle
 
 RATE = 0.01

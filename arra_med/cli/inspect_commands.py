@@ -218,11 +218,9 @@ def _for_people(pixels: "np.ndarray") -> "np.ndarray":
     """Returns uint8 (H, W) or (H, W, 3) of a float image in [0, 1], or of a uint8 view (C, S, S)."""
     import numpy as np
 
-    from arra_med.imaging.view import to_uint8
+    from arra_med.imaging.view import as_picture, to_uint8
 
-    if pixels.dtype != np.uint8:
-        return to_uint8(pixels)
-    return pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return as_picture(pixels) if pixels.dtype == np.uint8 else to_uint8(pixels)
 
 
 def _same(one: "np.ndarray", other: "np.ndarray") -> bool:

@@ -17,6 +17,7 @@ from arra_med.corpus.study_set import StudySetInfo, finished_shards, read_study_
 from arra_med.corpus.study_shards import read_refusals
 from arra_med.corpus.study_tally import COUNTED, UNKNOWN, SampledRow, StudyTally, sampled_views, tally_studies
 from arra_med.errors import StudySetError
+from arra_med.imaging.view import as_picture
 from arra_med.reporting.charts import distribution_chart
 from arra_med.reporting.html import HtmlReport, Value
 
@@ -172,11 +173,7 @@ def _add_contact_sheet(report: HtmlReport, tally: StudyTally, views: Mapping[Sam
     chosen = [row for row in turns if row is not None][:NUM_THUMBNAILS]
     section = report.section("Contact sheet")
     section.text(f"{len(chosen)} views drawn by seed, the sources in turn, so that rare sources are seen too.")
-    section.pictures((_for_people(views[row]), row.caption) for row in chosen)
-
-
-def _for_people(view: np.ndarray) -> np.ndarray:
-    return view[0] if view.shape[0] == 1 else np.ascontiguousarray(view.transpose(1, 2, 0))
+    section.pictures((as_picture(views[row]), row.caption) for row in chosen)
 
 
 def _add_intensities(report: HtmlReport, tally: StudyTally, views: Mapping[SampledRow, np.ndarray]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from arra_med.imaging.view import as_picture
 from arra_med.records.study import StudyRecord
 from arra_med.runs import sha256_json
 
@@ -51,7 +52,7 @@ STUDY_SCHEMA = pa.schema([*RECORD_FIELDS, *DECODED_FIELDS])
 def encode_png(view: np.ndarray) -> bytes:
     """Encodes a uint8 view (C, S, S), C = 1 or 3, as PNG: lossless."""
     stream = io.BytesIO()
-    Image.fromarray(view[0] if view.shape[0] == 1 else view.transpose(1, 2, 0)).save(stream, format="PNG")
+    Image.fromarray(as_picture(view)).save(stream, format="PNG")
     return stream.getvalue()
 
 

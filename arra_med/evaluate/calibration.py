@@ -16,9 +16,10 @@ import numpy as np
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.copies import CopyFinder, Match, Rate, Threshold, calibrated_threshold
+from arra_med.evaluate.copies import CopyFinder, Match, Threshold, calibrated_threshold
 from arra_med.evaluate.drawing import reconstruct_images
 from arra_med.evaluate.held_out import TrainedOn
+from arra_med.evaluate.proportions import Rate
 from arra_med.models.bundle import ModelBundle
 from arra_med.records.study import StudyRecord
 from arra_med.runs import sha256_json, write_json

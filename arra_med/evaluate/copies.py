@@ -64,34 +64,6 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A share with its exact interval.
-
-    Source: Clopper and Pearson, Biometrika 26(4), 1934.
-
-    Attributes:
-        count: Images found.
-        total: Images looked at.
-        rate: `count / total`; none where nothing was looked at.
-        interval: 95% interval.
-    """
-
-    count: int
-    total: int
-    rate: float | None
-    interval: tuple[float, float]
-
-    @classmethod
-    def of(cls, found: np.ndarray) -> "Rate":
-        """Returns the share of true values."""
-        count, total = int(np.sum(found)), len(found)
-        if not total:
-            return cls(0, 0, None, (0.0, 1.0))
-        interval = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
-        return cls(count, total, count / total, (float(interval.low), float(interval.high)))
-
-
-@dataclass(frozen=True)
 class NearestDistances:
     """Drawn images' distances to the nearest training image in one feature space, beside those of held-out real images.
 

@@ -12,12 +12,12 @@ from arra_med.evaluate.copies import (
     CopyFinder,
     Match,
     NearestDistances,
-    Rate,
     Threshold,
     calibrated_threshold,
     num_calibration_images,
 )
 from arra_med.evaluate.feature_spaces import ArrayViews
+from arra_med.evaluate.proportions import Rate
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from arra_med.generate.session import SYNTHETIC_NOTICE
+from arra_med.imaging.view import as_picture
 from arra_med.records.study import StudyRecord
-from arra_med.reporting.html import HtmlReport, Section
+from arra_med.reporting.html import HtmlReport, Section, cell
+from arra_med.reporting.tables import Table, markdown
 from arra_med.runs import atomic_file
 
 if TYPE_CHECKING:
     from arra_med.evaluate.fidelity import JudgedImages
 
-BANNER = "Synthetic images. Research use only, not for clinical decisions."
+TEXT_FILE, PAGE_FILE = "fidelity.md", "fidelity.html"
 
 _COLUMNS = ("judge", "metric", "value", "95% interval", "reconstruction floor", "excess", "95% interval of the excess")
 _HALF_COLUMNS = ("judge", "metric", "n", "real against real", "reconstructed", "generated")
@@ -41,17 +42,15 @@ def write_reports(
         out: The run's folder.
         pictures: Sample pairs; none of a credentialed bundle.
     """
-    with atomic_file(out / "fidelity.md") as partial:
+    with atomic_file(out / TEXT_FILE) as partial:
         partial.write_text(markdown_text(result), encoding="utf-8")
-    _page(result, images, records, pictures).write(out / "fidelity.html")
+    _page(result, images, records, pictures).write(out / PAGE_FILE)
 
 
 def markdown_text(result: Mapping[str, Any]) -> str:
     """Returns the tables as Markdown."""
-    lines = ["# Fidelity", "", f"{BANNER} {_what(result)}", "", _READING, "", *_table(_COLUMNS, _rows(result))]
-    lines += ["", _HALVES, "", *_table(_HALF_COLUMNS, _half_rows(result)), ""]
-    lines += [f"- {told}" for told in _notes(result)]
-    return "\n".join(lines) + "\n"
+    notes = "\n".join(f"- {told}" for told in _notes(result))
+    return f"{markdown(_tables(result), 'Fidelity', f'{SYNTHETIC_NOTICE} {_what(result)}')}\n{notes}\n"
 
 
 def _page(
@@ -59,14 +58,14 @@ def _page(
 ) -> HtmlReport:
     versions = result["versions"]
     footer = f"Made by ARRA-Med {versions['arra-med']}. Study set {result['study_set_sha256'][:12]}."
-    page = HtmlReport("Fidelity", banner=BANNER, subtitle=_what(result), footer=footer)
+    page = HtmlReport("Fidelity", banner=SYNTHETIC_NOTICE, subtitle=_what(result), footer=footer)
     for judged in result["judges"]:
         primary = judged["rows"][0]
         facts = {"primary distance": primary["value"], "its reconstruction floor": primary["reconstruction_floor"]}
         facts |= {"excess": primary["excess"], "images on each side": primary["num_images"]}
         page.section(f"Judge {judged['judge']}").facts(facts)
-    page.section("Metrics").text(_READING).table(_COLUMNS, _rows(result))
-    page.section("Floors on halves").text(_HALVES).table(_HALF_COLUMNS, _half_rows(result))
+    for table in _tables(result):
+        page.section(table.title).text(table.note).table(table.columns, table.rows)
     notes = page.section("Notes")
     for told in _notes(result):
         notes.text(told)
@@ -84,15 +83,11 @@ def _add_pairs(
     shown = []
     for row in free:
         credit = records[row].attribution or records[row].source
-        shown.append((_pixels(images.real[row]), f"real ({credit})"))
+        shown.append((as_picture(images.real[row]), f"real ({credit})"))
         if images.reconstructed is not None:
-            shown.append((_pixels(images.reconstructed[row]), f"reconstructed ({credit})"))
-        shown.append((_pixels(images.generated[row]), "synthetic"))
+            shown.append((as_picture(images.reconstructed[row]), f"reconstructed ({credit})"))
+        shown.append((as_picture(images.generated[row]), "synthetic"))
     section.pictures(shown)
-
-
-def _pixels(view: np.ndarray) -> np.ndarray:
-    return view[0] if view.shape[0] == 1 else view.transpose(1, 2, 0)
 
 
 def _what(result: Mapping[str, Any]) -> str:
@@ -103,6 +98,14 @@ def _what(result: Mapping[str, Any]) -> str:
         f"{name[0].upper()}{name[1:]}: {held['num_images']} images against as many real {held['split']} images of "
         f"{held['num_patients']} patients ({sources})."
     )
+
+
+def _tables(result: Mapping[str, Any]) -> list[Table]:
+    rows, half_rows = _rows(result), _half_rows(result)
+    return [
+        Table("Metrics", _COLUMNS, tuple(tuple(map(cell, row)) for row in rows), _READING),
+        Table("Floors on halves", _HALF_COLUMNS, tuple(tuple(map(cell, row)) for row in half_rows), _HALVES),
+    ]
 
 
 def _rows(result: Mapping[str, Any]) -> list[tuple[str | float | None, ...]]:
@@ -182,14 +185,3 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     if protocol := result["settings"]["protocol"]:
         yield f"Protocol {protocol['name']} ({protocol['source']})."
         yield from (f"Not measured here: {name}: {why}." for name, why in protocol["not_measured"].items())
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> list[str]:
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    return lines + [f"| {' | '.join(map(_cell, row))} |" for row in rows]
-
-
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return "–"
-    return value if isinstance(value, str) else f"{value:.3g}"

@@ -78,6 +78,14 @@ class DetectableEffect:
     alpha: float
 
 
+def student_interval(
+    estimate: float, error: float, freedom: float, *, confidence: float, num_units: int, method: str
+) -> Interval:
+    """Returns Student's interval of an estimate, from its standard error and the error's degrees of freedom."""
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2) * error)
+    return Interval(estimate, estimate - half, estimate + half, confidence, num_units, method)
+
+
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Returns Student's interval of the mean of values that are independent, one for each seed.
 
@@ -85,8 +93,10 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         EvaluationError: If there are fewer than 2 values or one is not finite.
     """
     numbers = _finite(values, "values")
-    mean, half = float(numbers.mean()), _t_half_width(numbers, confidence)
-    return Interval(mean, mean - half, mean + half, confidence, len(numbers), "t over seeds")
+    num, error = len(numbers), float(numbers.std(ddof=1) / np.sqrt(len(numbers)))
+    return student_interval(
+        float(numbers.mean()), error, num - 1, confidence=confidence, num_units=num, method="t over seeds"
+    )
 
 
 def reduction_interval(baseline: Sequence[float], treated: Sequence[float], confidence: float = 0.95) -> Reduction:
@@ -111,11 +121,11 @@ def reduction_interval(baseline: Sequence[float], treated: Sequence[float], conf
             "a distance is zero or negative and has no log-ratio: use differences for unbiased estimates such as KID"
         )
     log_ratios = np.log(second / first)
-    mean, half = log_ratios.mean(), _t_half_width(log_ratios, confidence)
+    found = t_interval(log_ratios.tolist(), confidence)
     return Reduction(
-        reduction=float(0 - np.expm1(mean)),  # never -0.0, which would be written as a rise
-        low=float(0 - np.expm1(mean + half)),
-        high=float(0 - np.expm1(mean - half)),
+        reduction=float(0 - np.expm1(found.estimate)),  # never -0.0, which would be written as a rise
+        low=float(0 - np.expm1(found.high)),
+        high=float(0 - np.expm1(found.low)),
         confidence=confidence,
         num_seeds=len(log_ratios),
         log_ratios=tuple(log_ratios.tolist()),
@@ -283,7 +293,3 @@ def _finite(values: Sequence[float], what: str) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise EvaluationError(f"{int((~np.isfinite(numbers)).sum())} of {len(numbers)} {what} are NaN or infinite")
     return numbers
-
-
-def _t_half_width(values: np.ndarray, confidence: float) -> float:
-    return float(special.stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values)))

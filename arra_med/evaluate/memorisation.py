@@ -21,7 +21,8 @@ from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.study_rows import encode_png
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError, ReportError
-from arra_med.evaluate.copies import CopyFinder, Rate, Threshold
+from arra_med.evaluate.copies import CopyFinder, Threshold
+from arra_med.evaluate.proportions import Rate
 from arra_med.generate.decoding import decode_image_tokens
 from arra_med.generate.sampling import SamplingRules
 from arra_med.imaging.view import to_uint8

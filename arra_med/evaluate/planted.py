@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from PIL import Image
 
-from arra_med.imaging.view import augmented_view
+from arra_med.imaging.view import as_picture, augmented_view
 
 Planting = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """uint8 (C, S, S) and a source of chance -> uint8 (C, S, S)."""
@@ -36,7 +36,9 @@ def cropped(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kept = round(KEPT_SIDE * side)
     top, left = rng.integers(0, side - kept + 1, 2)
     return _from_image(
-        _to_image(view[:, top : top + kept, left : left + kept]).resize((side, side), Image.Resampling.BICUBIC)
+        Image.fromarray(as_picture(view[:, top : top + kept, left : left + kept])).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
     )
 
 
@@ -44,7 +46,7 @@ def recompressed(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Written as JPEG of quality 50 to 80 and read again."""
     stream = io.BytesIO()
     low, high = JPEG_QUALITIES
-    _to_image(view).save(stream, format="JPEG", quality=int(rng.integers(low, high + 1)))
+    Image.fromarray(as_picture(view)).save(stream, format="JPEG", quality=int(rng.integers(low, high + 1)))
     return _from_image(Image.open(stream))
 
 
@@ -60,10 +62,6 @@ PLANTINGS: Mapping[str, Planting] = {
     "recompressed": recompressed,
     "augmented": augmented,
 }
-
-
-def _to_image(view: np.ndarray) -> Image.Image:
-    return Image.fromarray(view[0] if view.shape[0] == 1 else np.ascontiguousarray(view.transpose(1, 2, 0)))
 
 
 def _from_image(image: Image.Image) -> np.ndarray:

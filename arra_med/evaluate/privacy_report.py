@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from arra_med.imaging.view import as_picture
 from arra_med.reporting.html import HtmlReport
 
 FLAGGED_FILE = "flagged_SENSITIVE.html"
@@ -74,8 +75,8 @@ def write_flagged_page(path: Path, arms: Mapping[str, FlaggedImages]) -> None:
         for number, pair in enumerate(shown, start=1):
             section.pictures(
                 [
-                    (_pixels(pair.drawn), f"{number}: synthetic, SSIM {pair.similarity:.3f}; {pair.words}"),
-                    (_pixels(pair.training), f"{number}: training image of a patient"),
+                    (as_picture(pair.drawn), f"{number}: synthetic, SSIM {pair.similarity:.3f}; {pair.words}"),
+                    (as_picture(pair.training), f"{number}: training image of a patient"),
                 ],
                 max_side_px=_PICTURE_PX,
             )
@@ -129,8 +130,3 @@ def _rate(rate: Mapping[str, Any]) -> str:
 def _interval(interval: Mapping[str, Any], sign: bool = False) -> str:
     form = "+.3f" if sign else ".3f"
     return f"{interval['estimate']:{form}} [{interval['low']:{form}}, {interval['high']:{form}}]"
-
-
-def _pixels(view: np.ndarray) -> np.ndarray:
-    """uint8 (C, S, S) -> (S, S) or (S, S, 3)."""
-    return view[0] if view.shape[0] == 1 else np.ascontiguousarray(view.transpose(1, 2, 0))

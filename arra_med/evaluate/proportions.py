@@ -1,12 +1,41 @@
-"""Shares of answers, where several answers can be of one image."""
+"""Shares: of independent images with their exact interval, and of answers, where several can be of one image."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of independent images with its exact interval.
+
+    Source: Clopper and Pearson, Biometrika 26(4), 1934.
+
+    Attributes:
+        count: Images found.
+        total: Images looked at.
+        rate: `count / total`; none where nothing was looked at.
+        interval: 95% interval.
+    """
+
+    count: int
+    total: int
+    rate: float | None
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, found: np.ndarray) -> "Rate":
+        """Returns the share of true values."""
+        count, total = int(np.sum(found)), len(found)
+        if not total:
+            return cls(0, 0, None, (0.0, 1.0))
+        interval = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
+        return cls(count, total, count / total, (float(interval.low), float(interval.high)))
 
 
 def share_interval(yes: Sequence[int], answers: Sequence[int], confidence: float = 0.95) -> Interval:

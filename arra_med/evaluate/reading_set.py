@@ -5,7 +5,6 @@ The folder may go to readers; the key, a file outside it, may not. Real images i
 
 import csv
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -15,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 import pydantic
-from PIL import Image
 
 import arra_med
 from arra_med.config import StrictModel
+from arra_med.corpus.study_rows import encode_png
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError, ReportError, StudySetError
 from arra_med.evaluate.image_folder import read_view_folder
@@ -167,7 +166,7 @@ def export_reading_set(
     rng = np.random.default_rng(seed)
     chosen = [(arm, int(row)) for arm in arms for row in sorted(rng.permutation(len(arm.views))[:per_arm])]
     chosen = [chosen[place] for place in rng.permutation(len(chosen))]
-    pngs = [_png(arm.views[row]) for arm, row in chosen]
+    pngs = [encode_png(arm.views[row]) for arm, row in chosen]
     pixels = [hashlib.sha256(np.ascontiguousarray(arm.views[row]).tobytes()).hexdigest() for arm, row in chosen]
     _check_copies(chosen, pixels)
     reports = [arm.reports[row] if with_reports else "" for arm, row in chosen]
@@ -223,12 +222,6 @@ def _write_folder(folder: Path, set_id: str, images: Sequence[ReadingImage]) -> 
     footer = f"ARRA-Med {arra_med.__version__}, set {set_id}. Mixed synthetic and real images, research use only."
     page = reading_page("Reading set", BANNER, set_id, images, footer)
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
-
-
-def _png(view: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(view[0] if len(view) == 1 else view.transpose(1, 2, 0)).save(stream, format="PNG")
-    return stream.getvalue()
 
 
 def _check_places(out: Path, key: Path) -> None:

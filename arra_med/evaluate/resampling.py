@@ -7,10 +7,9 @@ and make neighbour radii zero, so patients are drawn without replacement here, a
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.intervals import Interval
+from arra_med.evaluate.intervals import Interval, student_interval
 
 MIN_PATIENTS = 10
 
@@ -48,9 +47,10 @@ def jackknife_interval(
     estimate = _value(statistic(np.arange(len(units))))
     left_out = np.array([_value(statistic(np.flatnonzero(groups != group))) for group in range(num_groups)])
     error = np.sqrt((num_groups - 1) / num_groups * ((left_out - left_out.mean()) ** 2).sum())
-    half = float(stats.t.ppf((1 + confidence) / 2, num_groups - 1) * error)
     method = f"jackknife over patients, {num_groups} groups"
-    return Interval(estimate, estimate - half, estimate + half, confidence, num_patients, method)
+    return student_interval(
+        estimate, error, num_groups - 1, confidence=confidence, num_units=num_patients, method=method
+    )
 
 
 def half_sample_interval(
@@ -82,15 +82,10 @@ def half_sample_interval(
     units, num_patients = _patient_numbers(patients)
     rng = np.random.default_rng(seed)
     estimate = _value(statistic(np.arange(len(units))))
-    drawn = []
-    for _ in range(num_draws):
-        chosen = np.zeros(num_patients, dtype=bool)
-        chosen[rng.permutation(num_patients)[: num_patients // 2]] = True
-        drawn.append(_value(statistic(np.flatnonzero(chosen[units]))))
-    freedom = min(num_patients, num_draws) - 1
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.std(drawn, ddof=1))
+    drawn = [_value(statistic(_rows_of_half(units, num_patients, rng))) for _ in range(num_draws)]
+    error, freedom = float(np.std(drawn, ddof=1)), min(num_patients, num_draws) - 1
     method = f"{num_draws} half-samples of patients without replacement"
-    return Interval(estimate, estimate - half, estimate + half, confidence, num_patients, method)
+    return student_interval(estimate, error, freedom, confidence=confidence, num_units=num_patients, method=method)
 
 
 def hierarchical_interval(
@@ -134,9 +129,7 @@ def hierarchical_interval(
     estimate = float(by_seed.mean())
     replicates = np.empty(num_replicates)
     for replicate in range(num_replicates):
-        chosen = np.zeros(num_patients, dtype=bool)
-        chosen[rng.permutation(num_patients)[: num_patients // 2]] = True
-        rows = np.flatnonzero(chosen[units])
+        rows = _rows_of_half(units, num_patients, rng)
         drawn, times = np.unique(rng.integers(num_seeds, size=num_seeds - 1), return_counts=True)
         values = [_value(statistic(int(number), rows)) for number in drawn]
         replicates[replicate] = np.average(values, weights=times)
@@ -144,9 +137,9 @@ def hierarchical_interval(
     of_seeds = min(float(by_seed.var(ddof=1)) / num_seeds, variance)
     inverse_freedom = of_seeds**2 / (num_seeds - 1) + (variance - of_seeds) ** 2 / (num_patients - 1)
     freedom = variance**2 / inverse_freedom if inverse_freedom else num_seeds - 1
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
+    error = float(np.sqrt(variance))
     method = f"hierarchical bootstrap, {num_seeds} seeds, halves of {num_patients} patients"
-    return Interval(estimate, estimate - half, estimate + half, confidence, num_seeds, method)
+    return student_interval(estimate, error, freedom, confidence=confidence, num_units=num_seeds, method=method)
 
 
 def _patient_numbers(patients: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -158,6 +151,13 @@ def _patient_numbers(patients: Sequence[str]) -> tuple[np.ndarray, int]:
             "give more patients"
         )
     return units, num_patients
+
+
+def _rows_of_half(units: np.ndarray, num_patients: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of the images of half of the patients."""
+    chosen = np.zeros(num_patients, dtype=bool)
+    chosen[rng.permutation(num_patients)[: num_patients // 2]] = True
+    return np.flatnonzero(chosen[units])
 
 
 def _value(value: float) -> float:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arra_med.evaluate.study_tables import MISSING, Table, readable
+from arra_med.evaluate.study_tables import MISSING, readable
 from arra_med.reporting.html import Cell
+from arra_med.reporting.tables import Table
 
 _OF_AN_INTERVAL = {"low", "high", "confidence"}
 

@@ -10,19 +10,18 @@ from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_plots import write_plots
 from arra_med.evaluate.study_samples import Sample
 from arra_med.evaluate.study_tables import (
-    Table,
     compute_table,
     effects_table,
     floors_table,
     guidance_table,
     loss_table,
-    markdown,
     percent,
     primary_table,
     secondary_tables,
 )
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.reporting.html import Cell, HtmlReport, Section
+from arra_med.reporting.tables import Table, add_table, markdown
 from arra_med.runs import atomic_file
 
 REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
@@ -65,21 +64,21 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
     )
     _answer(report.section("Answer"), told)
     section = report.section("Primary distance")
-    _add(section, primary_table(told))
+    add_table(section, primary_table(told))
     section.plot(plots["seeds"], _PLOT_WORDS["seeds"])
-    _add(section, floors_table(told))
+    add_table(section, floors_table(told))
     tables = [primary_table(told), floors_table(told)]
     if told["primary"]["effects"]:
         section = report.section("Effects")
         section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
         tables.append(effects_table(told))
-        _add(section, tables[-1])
+        add_table(section, tables[-1])
     if samples:
         _samples(report.section("Sample pairs"), samples)
     for title, its_tables in _further(told):
         section = report.section(title)
         for table in its_tables:
-            _add(section, table)
+            add_table(section, table)
         if title == "Held-out loss" and "curves" in plots:
             section.plot(plots["curves"], _PLOT_WORDS["curves"])
         tables += its_tables
@@ -216,7 +215,3 @@ def _limits(section: Section, told: Mapping[str, Any]) -> None:
 def _checklist(section: Section, told: Mapping[str, Any]) -> None:
     rows = [(f"{item.number}. {item.item}", item.answer) for item in claim_checklist(told)]
     section.table(("item, in our own words", "answer"), rows, CITATION)
-
-
-def _add(section: Section, table: Table) -> None:
-    section.table(table.columns, table.rows, f"{table.title}. {table.note}" if table.note else table.title)

@@ -10,6 +10,7 @@ from arra_med.evaluate.drawing import held_out_prompts, read_drawing, reconstruc
 from arra_med.evaluate.held_out import order_by_hash
 from arra_med.evaluate.study_run import TEST, Study
 from arra_med.evaluate.study_settings import StudyRun
+from arra_med.imaging.view import as_picture
 from arra_med.models.bundle import ModelBundle
 from arra_med.records.study import StudyRecord
 from arra_med.records.wording import canonical_labels
@@ -105,9 +106,9 @@ def sample_of(
     """
     pictures = []
     if record.redistributable:
-        pictures.append(Picture("real", "", _pixels(real), record.attribution))
-        pictures.append(Picture("reconstructed", "", _pixels(reconstructed), record.attribution))
-    pictures += [Picture("synthetic", arm, _pixels(view)) for arm, view in drawn.items()]
+        pictures.append(Picture("real", "", as_picture(real), record.attribution))
+        pictures.append(Picture("reconstructed", "", as_picture(reconstructed), record.attribution))
+    pictures += [Picture("synthetic", arm, as_picture(view)) for arm, view in drawn.items()]
     is_prompt = may_show_prompt(record)
     words = prompt if is_prompt else ", ".join(canonical_labels(record)) or "no findings known"
     return Sample(words, is_prompt, image_seed, training_seed, tuple(pictures))
@@ -127,8 +128,3 @@ def chosen_rows(records: Sequence[StudyRecord], num_samples: int = NUM_SAMPLES) 
         findings = tuple(sorted(canonical_labels(records[row])))
         rank[row] = times[findings] = times.get(findings, 0) + 1
     return sorted(sorted(order, key=lambda row: rank[row])[:num_samples])
-
-
-def _pixels(view: np.ndarray) -> np.ndarray:
-    """A view (C, S, S) as a picture: (S, S), or (S, S, 3)."""
-    return view[0] if len(view) == 1 else np.moveaxis(view, 0, -1)

@@ -1,11 +1,11 @@
-"""The tables of a study, from `comparison.json` alone: once as values for the page, once as Markdown."""
+"""The tables of a study, from `comparison.json` alone."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arra_med.reporting.html import Cell
+from arra_med.reporting.tables import Table
 
 MEASURE_NAMES = {
     "kid": "KID",
@@ -19,37 +19,6 @@ MEASURE_NAMES = {
 _HIGHER_IS_NEARER = {"precision", "recall", "density", "coverage"}
 _SIGNIFICANT_DIGITS = 4
 MISSING = Cell("–", is_number=True)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a report.
-
-    Attributes:
-        title: Over it in Markdown.
-        columns: Their names.
-        rows: Cells in the order of the columns; the first one names the row.
-        note: What it shows and what its words mean.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str
-
-
-def markdown(tables: Iterable[Table], heading: str, notice: str) -> str:
-    """Returns tables as one Markdown text; numbers are aligned to the right."""
-    parts = [f"# {_escaped(heading)}", _escaped(notice)]
-    for table in tables:
-        marks = [
-            "---:" if table.rows and any(row[column].is_number for row in table.rows) else "---"
-            for column in range(len(table.columns))
-        ]
-        lines = [table.columns, marks, *([cell.text for cell in row] for row in table.rows)]
-        grid = "\n".join(f"| {' | '.join(_escaped(text) for text in line)} |" for line in lines)
-        parts += [f"## {_escaped(table.title)}", grid, *([_escaped(table.note)] if table.note else [])]
-    return "\n\n".join(parts) + "\n"
 
 
 def primary_table(told: Mapping[str, Any]) -> Table:
@@ -218,7 +187,3 @@ def _per_seed_rows(
 
 def _percent(share: float) -> Cell:
     return Cell(percent(share), True)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

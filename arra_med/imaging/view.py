@@ -131,6 +131,11 @@ def from_uint8(view: np.ndarray) -> np.ndarray:
     return view.astype(np.float32) / 255
 
 
+def as_picture(view: np.ndarray) -> np.ndarray:
+    """Returns a view (C, S, S) as people's programs want it: (S, S), or (S, S, 3)."""
+    return view[0] if len(view) == 1 else np.ascontiguousarray(view.transpose(1, 2, 0))
+
+
 def augmented_view(view: np.ndarray, image_id: str, k: int, seed: int) -> np.ndarray:
     """Returns the k-th seeded variant of a view: a small shift, zoom and gamma change, never a flip or rotation.
 

@@ -100,7 +100,7 @@ class Section:
 
     def facts(self, facts: Mapping[str, Value]) -> Self:
         """Adds key figures: a large value over a small name each."""
-        return self._add(_Facts(tuple((name, _cell(value)) for name, value in facts.items())))
+        return self._add(_Facts(tuple((name, cell(value)) for name, value in facts.items())))
 
     def counts(self, counts: Mapping[str, Mapping[str, int]]) -> Self:
         """Adds lists of counts, as many side by side as fit, with bars and each count's share of its list.
@@ -123,7 +123,7 @@ class Section:
         Raises:
             ValueError: If a row has not one value for each column.
         """
-        cells = tuple(tuple(map(_cell, row)) for row in rows)
+        cells = tuple(tuple(map(cell, row)) for row in rows)
         if any(len(row) != len(columns) for row in cells):
             raise ValueError(f"every row of a table needs {len(columns)} values, one for each column")
         return self._add(_Table(caption, tuple(columns), cells))
@@ -235,7 +235,8 @@ def _bars(counts: Mapping[str, int]) -> tuple[tuple[str, Cell, str], ...]:
     )
 
 
-def _cell(value: Value) -> Cell:
+def cell(value: Value) -> Cell:
+    """Returns a value as reports show it."""
     if isinstance(value, Cell):
         return value
     if value is None:

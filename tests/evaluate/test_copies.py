@@ -6,10 +6,11 @@ from scipy import ndimage, stats
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.calibration import calibration_split, held_out_rows
-from arra_med.evaluate.copies import CopyFinder, NearestDistances, Rate, calibrated_threshold, num_calibration_images
+from arra_med.evaluate.copies import CopyFinder, NearestDistances, calibrated_threshold, num_calibration_images
 from arra_med.evaluate.feature_spaces import Query, gradient_space
 from arra_med.evaluate.nearest_training import NearestIndex
 from arra_med.evaluate.planted import PLANTINGS
+from arra_med.evaluate.proportions import Rate
 from arra_med.evaluate.registration import aligned_ssim, coarse_alignment, luminance, refined_alignment
 from arra_med.records.study import StudyRecord
 

@@ -18,6 +18,7 @@ from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.fidelity import measure_fidelity
 from arra_med.evaluate.fidelity_settings import FidelityConfig
 from arra_med.evaluate.held_out import held_out_studies
+from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle
 from tests.evaluate.tiny_evaluation import SPEC, write_studies
 from tests.evaluate.tiny_judges import TinyJudge, smooth_images
@@ -98,7 +99,7 @@ def test_reports_name_what_is_synthetic_and_the_judge_and_hold_no_report(studies
     for name in ("fidelity.md", "fidelity.html"):
         text = (tmp_path / "out" / name).read_text()
         for words in (
-            "Synthetic images. Research use only",
+            SYNTHETIC_NOTICE,
             "tiny-judge",
             "extrapolation",
             "microsoft/rad-dino is not in",
