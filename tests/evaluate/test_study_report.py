@@ -179,8 +179,8 @@ def test_what_nests_deeper_has_a_table_that_says_whose_it_is() -> None:
         "arra": {"judge": "j", "real": None, "per_seed": [], "reason": "too few"},
     }
     outer, inner = further_tables("t", utility)
-    assert (outer.title, outer.columns) == ("t", ("name", "judge", "real", "reason"))
-    assert [cell.text for cell in outer.rows[0]] == ["plain", "j", "0.7 [0.6, 0.8]", "–"]
+    assert (outer.title, outer.columns, outer.note) == ("t", ("name", "real", "reason"), "In all rows: judge j.")
+    assert [cell.text for cell in outer.rows[0]] == ["plain", "0.7 [0.6, 0.8]", "–"]
     assert (inner.title, inner.columns) == ("t: per seed", ("name", "seed", "both"))
     assert [[cell.text for cell in row] for row in inner.rows] == [
         ["plain", "0", "0.7 [0.6, 0.8]"],
