@@ -100,6 +100,10 @@ def test_each_tier_has_its_sentence() -> None:
     for tier, words in {"hurts": "made the images worse", "not shown to help": "was not shown to help"}.items():
         told["primary"]["verdicts"][0]["tier"] = tier
         assert words in answer_sentences(told)[1]
+    without = {**told, "primary": {**told["primary"], "effects": told["primary"]["effects"][:1]}}
+    assert answer_sentences(without)[1].endswith(
+        "The study has no control: any other auxiliary loss might have done the same."
+    )
     told["primary"]["effects"][0]["reduction"]["low"] = -0.01
     assert answer_sentences(told)[1].endswith("It is not above 0 against plain.")
     told["primary"]["verdicts"] = []
