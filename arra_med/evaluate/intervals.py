@@ -169,7 +169,8 @@ def smallest_detectable_reduction(
     critical = stats.t.ppf(1 - alpha / 2, freedom)
 
     def excess_power(noncentrality: float) -> float:
-        tails = stats.nct.sf(critical, freedom, noncentrality) + stats.nct.cdf(-critical, freedom, noncentrality)
+        # the lower tail as the mirrored upper one: scipy's nct.cdf is NaN there for 2 seeds
+        tails = stats.nct.sf(critical, freedom, noncentrality) + stats.nct.sf(critical, freedom, -noncentrality)
         return float(tails) - power
 
     upper = 1.0

@@ -21,6 +21,7 @@ from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
 from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_utility
 from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
 from arra_med.evaluate.study_settings import StudyRun
+from arra_med.evaluate.study_sites import read_sites
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle, read_bundle_info
 from arra_med.runs import sha256_json, versions, write_json
@@ -58,6 +59,7 @@ def _judge(study: Study) -> dict[str, Any]:
         "settings": _settings(study),
         "primary": primary,
         "secondary": secondary,
+        "sites": _site_distances(study),
         "held_out_loss": _held_out_losses(study),
         "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
         "agreement": read_agreement(study),
@@ -153,6 +155,23 @@ def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[fl
     }
 
 
+def _site_distances(study: Study) -> dict[str, Any] | None:
+    """Distances to real images that other sites keep, of which only moments are known."""
+    config, sites = study.config, read_sites(study)
+    if sites is None:
+        return None
+    values = {
+        arm: [sites.distance(_drawn(study, study.judge, StudyRun(arm, seed))) for seed in config.seeds]
+        for arm in config.arms
+    }
+    told = {"judge": study.judge.name, "num_sites": sites.num_sites, "num_images": sites.num_images}
+    return {
+        **told,
+        "num_dims": sites.num_dims,
+        **_secondary(study, study.judge.name, "frechet_of_moments", values, None),
+    }
+
+
 def _differences(values: Mapping[str, list[float]], baseline: str) -> dict[str, Any]:
     if len(values[baseline]) < 2:
         return {}
@@ -219,7 +238,7 @@ def _compute(study: Study) -> dict[str, Any]:
 
 def _settings(study: Study) -> dict[str, Any]:
     """The settings without folders: where files lay says nothing and may name a hospital's share."""
-    settings = study.config.model_dump(mode="json", exclude={"studies"})
+    settings = study.config.model_dump(mode="json", exclude={"studies", "sites", "site_projection"})
     for name in ("corpus", "image_tokenizer"):
         settings["training"].pop(name)
     settings["training"]["samples"] = None

@@ -13,8 +13,8 @@ _OF_AN_INTERVAL = {"low", "high", "confidence"}
 def further_tables(title: str, content: Any) -> list[Table]:
     """Returns tables of a value whose form is not known beforehand.
 
-    Records become rows. A mapping of records has a row for each name. What nests deeper has a table of its own, whose
-    rows say which record they come from.
+    Records become rows; what is the same in all of them stands in the note. A mapping of records has a row for each
+    name. What nests deeper has a table of its own, whose rows say which record they come from.
 
     Args:
         title: Of the part.
@@ -58,7 +58,16 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
         if there and all(cell.is_number for cell in there):
             for row, line in zip(rows, cells, strict=True):
                 line[column] = line[column] if row.get(name) is not None else MISSING
-    return Table(title, tuple(readable(name) for name in columns), tuple(map(tuple, cells)), "")
+    texts = {column: {line[column].text for line in cells} for column in range(len(columns))}
+    varied = [column for column, there in texts.items() if column == 0 or len(cells) == 1 or len(there) > 1]
+    same = {columns[column]: min(there) for column, there in texts.items() if column not in varied}
+    told = [f"{readable(name)} {text}" for name, text in same.items() if text not in ("", MISSING.text)]
+    return Table(
+        title,
+        tuple(readable(columns[column]) for column in varied),
+        tuple(tuple(line[column] for column in varied) for line in cells),
+        f"In all rows: {'; '.join(told)}." if told else "",
+    )
 
 
 def _is_records(value: Any) -> bool:

@@ -117,6 +117,8 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
             sentence += f" It is not above 0 against {' and '.join(short)}."
         elif controls := [effect["against"] for effect in mine if effect["role_against"] == "control"]:
             sentence += f" It is above 0 against {' and '.join(controls)}, too."
+        else:
+            sentence += " The study has no control: any other auxiliary loss might have done the same."
         sentences.append(sentence)
     if not primary["verdicts"]:
         sentences.append("The study has no treatment, so there is no verdict.")

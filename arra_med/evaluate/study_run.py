@@ -43,6 +43,7 @@ from arra_med.evaluate.study_images import (
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.generate.sampling import SamplingRules
 from arra_med.models.bundle import ModelBundle
+from arra_med.records.wording import held_out_paraphrases
 from arra_med.runs import sha256_json, write_json
 from arra_med.training.run import train
 
@@ -98,6 +99,12 @@ class Study:
         self.studies = StudySet.open(config.studies)
         self.corpus = Corpus.open(config.training.corpus)
         require_same_corpus(self.studies, self.corpus, config)
+        modality = self.studies.spec.modality
+        if unknown := [name for name in config.prompt_findings if not held_out_paraphrases(name, modality)]:
+            raise EvaluationError(
+                f"prompt_findings names {', '.join(unknown)}, for which there is no held-out wording: use harmonised names "
+                f"of {modality} findings, such as those of arra-med bundle info"
+            )
         self.judge = load_encoder(config.judge)
         self.other_judges: list[FrozenEncoder] = []
         self.missing_judges: list[str] = []

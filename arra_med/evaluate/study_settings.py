@@ -108,6 +108,9 @@ class StudyConfig(StrictModel):
         image_seed: Of the first held-out image; image i of every arm and seed has `image_seed + i`.
         findings: Harmonised names to read; empty takes every one that is frequent enough.
         prompt_findings: Findings whose wordings are drawn against a normal one at the same seeds; empty draws none.
+        sites: Files that `arra-med moments export` wrote of real held-out images elsewhere, with this judge: every arm's
+            drawings are compared with their merged moments, too.
+        site_projection: The training moments that the sites projected with, where they did.
         utility: Whether to draw images for the judge's patients and train classifiers on them.
         privacy: Whether to look for copies of training images and for membership.
         views: Views of each training study in corpus and features.
@@ -131,6 +134,8 @@ class StudyConfig(StrictModel):
     image_seed: int = 0
     findings: tuple[str, ...] = ()
     prompt_findings: tuple[str, ...] = ()
+    sites: tuple[Path, ...] = ()
+    site_projection: Path | None = None
     utility: bool = True
     privacy: bool = True
     views: int = Field(default=1, gt=0)

@@ -87,11 +87,12 @@ def secondary_tables(told: Mapping[str, Any]) -> list[Table]:
         for row in (row for row in told["secondary"] if row["judge"] == judge):
             means = {arm: sum(seed[arm] for seed in row["per_seed"]) / len(row["per_seed"]) for arm in arms}
             floor = (row["floors"] or {}).get("reconstruction_floor")
+            scale = [*means.values(), floor]
             for arm in arms:
                 difference = row["differences"].get(arm, {})
                 values = [means[arm], floor, *(difference.get(name) for name in ("estimate", "low", "high"))]
                 name = measure_name(row["measure"])
-                rows.append((Cell(name), Cell(arm), *numbers(values)))
+                rows.append((Cell(name), Cell(arm), *numbers(values, scale=scale)))
         tables.append(
             Table(
                 f"Secondary measures by {judge}",
@@ -107,10 +108,11 @@ def secondary_tables(told: Mapping[str, Any]) -> list[Table]:
 def guidance_table(told: Mapping[str, Any]) -> Table:
     """What each arm's sweep of guidance found on the validation images."""
     scales = list(dict.fromkeys(scale for sweep in told["guidance"].values() for scale in sweep["distances"]))
-    rows = [
-        (Cell(arm), *numbers([sweep["distances"].get(scale) for scale in scales]), Cell(f"{sweep['chosen']:g}", True))
-        for arm, sweep in told["guidance"].items()
-    ]
+    every = [distance for sweep in told["guidance"].values() for distance in sweep["distances"].values()]
+    rows = []
+    for arm, sweep in told["guidance"].items():
+        shown = numbers([sweep["distances"].get(scale) for scale in scales], scale=every)
+        rows.append((Cell(arm), *shown, Cell(f"{sweep['chosen']:g}", True)))
     num_images = {sweep["num_images"] for sweep in told["guidance"].values()}
     return Table(
         "Guidance",

@@ -259,6 +259,7 @@ def _bundle_info(
     chosen = _training_records(corpus, config)
     # the settings without the folders: where files lay says nothing and may name a hospital's share
     settings = config.model_dump(mode="json", exclude={"corpus", "image_tokenizer", "samples"})
+    settings["start"].pop("path", None)
     for block in settings["alignment"]:
         block.pop("teacher_features")
     training = {

@@ -158,8 +158,8 @@ def test_a_picture_without_contrast_is_no_copy_and_a_blank_candidate_hides_none(
     with_blank.views = [*training.views, blank]
     finder = CopyFinder(with_blank, [gradient_space()])
     assert finder.match(np.full_like(blank, 90)).similarity < 0.5
-    others = [faint, *Pictures(3, 1000).views]
-    assert max(finder.similarity_to(view, row) for view in others for row in (0, 40)) < 0.6
+    assert finder.similarity_to(faint, 0) < 0.5
+    assert max(finder.similarity_to(view, 40) for view in Pictures(3, 1000).views) < 0.5
     dimmed = (60 + training.views[3] / 255 * 90).astype(np.uint8)
     assert finder.match(dimmed).similarity > 0.95
 

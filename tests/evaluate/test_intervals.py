@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.intervals import (
@@ -48,6 +48,21 @@ def test_a_null_effect_is_covered_and_a_planted_one_found() -> None:
         found += planted.low > 0
     assert covered / 600 == pytest.approx(0.95, abs=0.02)
     assert found / 600 > 0.9
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 4, 5, 8])
+def test_the_power_is_that_of_the_integral_over_the_spread(num_seeds: int) -> None:
+    effect = smallest_detectable_reduction([2.0, 2.5, 2.2], num_seeds)
+    freedom, critical = num_seeds - 1, stats.t.ppf(0.975, num_seeds - 1)
+    noncentrality = effect.log_ratio / (effect.seed_spread * np.sqrt(2 / num_seeds))
+
+    def found(chi2: float) -> float:
+        bound = critical * np.sqrt(chi2 / freedom)
+        return stats.chi2.pdf(chi2, freedom) * (
+            stats.norm.sf(bound - noncentrality) + stats.norm.sf(bound + noncentrality)
+        )
+
+    assert integrate.quad(found, 0, np.inf)[0] == pytest.approx(0.8, abs=1e-5)
 
 
 def test_the_smallest_detectable_reduction_is_found_as_often_as_it_says() -> None:

@@ -100,6 +100,10 @@ def test_each_tier_has_its_sentence() -> None:
     for tier, words in {"hurts": "made the images worse", "not shown to help": "was not shown to help"}.items():
         told["primary"]["verdicts"][0]["tier"] = tier
         assert words in answer_sentences(told)[1]
+    without = {**told, "primary": {**told["primary"], "effects": told["primary"]["effects"][:1]}}
+    assert answer_sentences(without)[1].endswith(
+        "The study has no control: any other auxiliary loss might have done the same."
+    )
     told["primary"]["effects"][0]["reduction"]["low"] = -0.01
     assert answer_sentences(told)[1].endswith("It is not above 0 against plain.")
     told["primary"]["verdicts"] = []
@@ -179,8 +183,8 @@ def test_what_nests_deeper_has_a_table_that_says_whose_it_is() -> None:
         "arra": {"judge": "j", "real": None, "per_seed": [], "reason": "too few"},
     }
     outer, inner = further_tables("t", utility)
-    assert (outer.title, outer.columns) == ("t", ("name", "judge", "real", "reason"))
-    assert [cell.text for cell in outer.rows[0]] == ["plain", "j", "0.7 [0.6, 0.8]", "–"]
+    assert (outer.title, outer.columns, outer.note) == ("t", ("name", "real", "reason"), "In all rows: judge j.")
+    assert [cell.text for cell in outer.rows[0]] == ["plain", "0.7 [0.6, 0.8]", "–"]
     assert (inner.title, inner.columns) == ("t: per seed", ("name", "seed", "both"))
     assert [[cell.text for cell in row] for row in inner.rows] == [
         ["plain", "0", "0.7 [0.6, 0.8]"],

@@ -13,11 +13,15 @@ import pytest
 from arra_med.errors import EvaluationError
 from arra_med.evaluate import drawing, study_run
 from arra_med.evaluate.drawing import read_drawing
+from arra_med.evaluate.frechet import frechet_distance
+from arra_med.evaluate.site_export import site_moments
+from arra_med.evaluate.site_moments import write_site_moments
 from arra_med.evaluate.study_comparison import compare
 from arra_med.evaluate.study_report import write_report
 from arra_med.evaluate.study_run import Study
 from arra_med.evaluate.study_samples import NUM_SAMPLES, sample_pairs
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
+from arra_med.evaluate.study_sites import read_sites
 from arra_med.training.task import TrainingTask
 from tests.evaluate.tiny_study import TinyStudy, settings, study_config, tiny_records, write_studies
 
@@ -199,3 +203,39 @@ def test_the_report_of_a_finished_study_shows_its_images(ended: dict[str, Any]) 
     assert "arra was not shown to help" in html
     assert "learns helped" in html
     assert (study.out / "plots" / "curves.png").is_file()
+
+
+def test_a_finding_without_wordings_is_refused_before_anything_is_trained(
+    ended: dict[str, Any], tmp_path: Path
+) -> None:
+    config = ended["study"].config.model_copy(update={"prompt_findings": ("pleural effusion",)})
+    with pytest.raises(EvaluationError, match="names pleural effusion, for which there is no held-out wording"):
+        Study(config, tmp_path / "study", print)
+
+
+def test_sites_that_share_no_image_are_compared_as_if_their_images_were_in_one_set(
+    ended: dict[str, Any], tmp_path: Path
+) -> None:
+    study: Study = ended["study"]
+    views = study.real("test").views
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for file, part in zip(files, (views[:10], views[10:]), strict=True):
+        write_site_moments(site_moments(list(part), study.studies.spec, study.judge, public=True), file)
+    drawn = study.drawn_features(
+        study.judge,
+        StudyRun("plain", 0),
+        "test",
+        read_drawing(study.drawing_folder(StudyRun("plain", 0), "test")),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "config", study.config.model_copy(update={"sites": tuple(files)}))
+        sites = read_sites(study)
+        assert sites is not None
+        assert (sites.num_sites, sites.num_images) == (2, len(views))
+        pooled = frechet_distance(study.real_features(study.judge, "test", study.real("test")), drawn)
+        assert sites.distance(drawn) == pytest.approx(pooled, rel=1e-6)
+        generated = site_moments(list(views), study.studies.spec, study.judge, public=True, generated=True)
+        write_site_moments(generated, files[0])
+        with pytest.raises(EvaluationError, match="holds moments of generated images"):
+            read_sites(study)
+    assert read_sites(study) is None
