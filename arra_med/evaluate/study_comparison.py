@@ -97,6 +97,7 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     if not primary:
         return {}, rows
     roles = {name: arm.role for name, arm in config.arms.items()}
+    controls = {name: config.controls_of(name) for name in config.of_role("treatment")}
 
     flat_reals = projection.apply(reals, "real")  # once, not in each of thousands of draws of patients
     flat = {run: projection.apply(values, "generated") for run, values in drawn.items()}
@@ -119,11 +120,12 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         "explained_share": projection.explained_share,
         "start": config.start,
         "teacher": {name: _teacher(study, name) for name, arm in config.arms.items() if arm.teacher is not None},
-        "split": "test",
+        "split": config.judged_split,
         "n": len(real.records),
         "num_patients": len(set(real.patients)),
         "steps": config.training.steps,
         "roles": roles,
+        "controls": controls,
         "per_seed": [
             {"seed": seed, **{arm: per_seed[arm][number] for arm in config.arms}}
             for number, seed in enumerate(config.seeds)
@@ -135,7 +137,9 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         ],
         "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)) if several else None,
         "effects": [dataclasses.asdict(effect) for effect in found],
-        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)] if several else [],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper, controls)]
+        if several
+        else [],
         "paper_reduction": paper,
         "frechet_infinity": {"note": "extrapolated to infinitely many images, not measured", "per_arm": infinity},
     }, rows

@@ -38,6 +38,7 @@ _TIER_SENTENCES: dict[Tier, str] = {
     "exceeds the paper": "helped, and by more than the paper reports",
     "matches the paper": "helped, by at least the share that the paper reports",
     "helps": "helped",
+    "no matched control": "has no control with its own teacher, so nothing is concluded of it",
     "not shown to help": "was not shown to help",
     "hurts": "made the images worse",
 }

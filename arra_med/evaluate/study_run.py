@@ -258,7 +258,17 @@ class Study:
         def work() -> None:
             kinds = self.config.teacher_kinds(teacher)
             info = self.corpus.info
-            extract_features(self.config.studies, teacher, path, views=info.num_views, seed=info.seed, kinds=kinds)
+            training = self.config.training
+            extract_features(
+                self.config.studies,
+                teacher,
+                path,
+                views=info.num_views,
+                seed=info.seed,
+                kinds=kinds,
+                sources=training.sources,
+                fold=training.fold,
+            )
 
         path = self._features_file(teacher)
         return Task(f"teacher_{path.stem}", path, work)
