@@ -135,12 +135,12 @@ class Study:
 
     def real_features(self, encoder: FrozenEncoder, part: str, images: RealImages) -> np.ndarray:
         """Features (n, D) of real images, kept in the study's folder."""
-        return kept_judged_features(encoder, images.views, _features_file(self.out / "real" / part, encoder))
+        return kept_judged_features(encoder, images.views, features_file(self.out / "real" / part, encoder))
 
     def reconstructed_features(self, encoder: FrozenEncoder, bundle: ModelBundle) -> np.ndarray:
         """Features (n, D) of the test images encoded and decoded, kept in the study's folder."""
         real = self.real(TEST).views
-        path = _features_file(self.out / "real" / "reconstructed", encoder)
+        path = features_file(self.out / "real" / "reconstructed", encoder)
         told = sha256_json([pixels_sha256(real), bundle.info.training.get("tokenizer_sha256")])
         return kept_features(
             path,
@@ -169,7 +169,7 @@ class Study:
 
     def drawn_features(self, encoder: FrozenEncoder, run: StudyRun, part: str, images: np.ndarray) -> np.ndarray:
         """Features (n, D) of a run's images, kept beside them."""
-        return kept_judged_features(encoder, images, _features_file(run.folder(self.out) / part, encoder))
+        return kept_judged_features(encoder, images, features_file(run.folder(self.out) / part, encoder))
 
     def draw(self, run: StudyRun, part: str) -> np.ndarray:
         """Draws a run's images, or reads them: uint8 (n, C, S, S)."""
@@ -251,7 +251,7 @@ class Study:
         """Does tasks together with other processes on this folder; see `share_tasks`."""
         share_tasks(what, tasks, self.out / LOCKS, self.say)
 
-    def _features_file(self, teacher: str) -> Path:
+    def _teacher_features_file(self, teacher: str) -> Path:
         return self.out / "teachers" / f"{sha256_json(teacher)[:12]}.parquet"
 
     def _features_task(self, teacher: str) -> Task:
@@ -260,7 +260,7 @@ class Study:
             info = self.corpus.info
             extract_features(self.config.studies, teacher, path, views=info.num_views, seed=info.seed, kinds=kinds)
 
-        path = self._features_file(teacher)
+        path = self._teacher_features_file(teacher)
         return Task(f"teacher_{path.stem}", path, work)
 
     def _training_task(self, run: StudyRun) -> Task:
@@ -269,7 +269,7 @@ class Study:
         def work() -> None:
             teacher = self.config.arms[run.arm].teacher
             began = time.monotonic()
-            config = self.config.train_config(run, self._features_file(teacher) if teacher else None)
+            config = self.config.train_config(run, self._teacher_features_file(teacher) if teacher else None)
             train(config, folder)
             seconds = time.monotonic() - began
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -294,7 +294,7 @@ class Study:
                 folder = path.parent / f"sweep_{scale:g}"
                 seed, name = self.config.guidance.seed, f"{arm} guidance {scale:g}"
                 drawn = draw_images(bundle, images.records, rules, seed=seed, out=folder, batch_size=_BATCH, name=name)
-                features = kept_judged_features(self.judge, drawn, _features_file(folder, self.judge))
+                features = kept_judged_features(self.judge, drawn, features_file(folder, self.judge))
                 distances[f"{scale:g}"] = projected_frechet_distance(projection, real, features)
             chosen = float(min(distances, key=lambda scale: distances[scale]))
             choice = GuidanceChoice(chosen=chosen, distances=distances, num_images=len(images.records))
@@ -306,10 +306,10 @@ class Study:
         def work() -> None:
             self.drawn_features(self.judge, run, part, self.draw(run, part))
 
-        done = _features_file(run.folder(self.out) / part, self.judge)
+        done = features_file(run.folder(self.out) / part, self.judge)
         return Task(f"draw_{part}_{run.arm}_{run.seed}", done, work)
 
 
-def _features_file(stem: Path, encoder: FrozenEncoder) -> Path:
+def features_file(stem: Path, encoder: FrozenEncoder) -> Path:
     """Where a judge's features lie: judges that differ in anything have files of their own."""
     return stem.with_name(f"{stem.name}_{judge_id(encoder, 'mean')}.safetensors")

@@ -76,6 +76,7 @@ def ended(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> It
         for _ in range(2):
             with pytest.raises(StoppedError):
                 Study(config, out, said.append).run()
+        (out / "real" / "test_timm_judge.safetensors").write_bytes(b"features of an earlier format")
         study = Study(config, out, said.append)
         study.run()
         told = compare(study)
