@@ -187,7 +187,8 @@ def test_folders_that_cannot_be_judged_are_refused(studies: Path, tmp_path: Path
     (corrupt / "007.png").write_bytes((corrupt / "007.png").read_bytes()[:50])
     (corrupt / "secret name.png").write_bytes(b"no image")
     with pytest.raises(
-        EvaluationError, match=r"2 of 41 images cannot be read \(.*\), the files number 8, 41: make"
+        EvaluationError,
+        match=r"2 of 41 images cannot be read \(.*\), in the order of names the files number 8, 41: make",
     ) as told:
         measure_fidelity(config(studies, bundle=None, images=corrupt), tmp_path / "out")
     assert "secret" not in str(told.value)
