@@ -16,9 +16,10 @@ from sklearn.preprocessing import StandardScaler
 
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import FrozenEncoder
-from arra_med.errors import EvaluationError, OverlapError, StudySetError
+from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate.feature_sets import checked_features
 from arra_med.evaluate.features import judged_features
+from arra_med.evaluate.held_out import one_source, real_images
 from arra_med.evaluate.intervals import Interval, auroc_interval
 from arra_med.records.study import Split, StudyRecord
 from arra_med.records.wording import NORMAL, canonical_labels
@@ -194,10 +195,6 @@ def real_features(studies: StudySet, source: str, split: Split, encoder: FrozenE
     Raises:
         StudySetError: If there are none.
     """
-    chosen = studies.select(split=split)
-    records = chosen.records()
-    rows = [row for row, record in enumerate(records) if record.source == source]
-    if not rows:
-        raise StudySetError(f"the study set has no {split} images of source {source}: choose another source")
-    features = judged_features(encoder, np.stack([chosen.view(row) for row in rows]))
-    return LabelledFeatures(encoder.name, features, tuple(records[row] for row in rows))
+    chosen = one_source(studies, split, source)
+    images = real_images(chosen, range(len(chosen)))
+    return LabelledFeatures(encoder.name, judged_features(encoder, images.views), images.records)
