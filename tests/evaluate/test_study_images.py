@@ -12,6 +12,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders.provenance import Exposure
 from arra_med.errors import EvaluationError, OverlapError
+from arra_med.evaluate.features import features_file
 from arra_med.evaluate.study_images import (
     held_out_stratum,
     judge_patients,
@@ -19,7 +20,6 @@ from arra_med.evaluate.study_images import (
     require_untouched,
     training_reals,
 )
-from arra_med.evaluate.study_run import features_file
 from arra_med.records.study import StudyRecord
 from tests.evaluate.tiny_judges import TinyJudge
 from tests.evaluate.tiny_study import (
