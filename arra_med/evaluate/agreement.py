@@ -19,7 +19,7 @@ from arra_med.evaluate.finding_judge import (
     FindingJudge,
     LabelledFeatures,
     findings_of,
-    require_same_judge,
+    require_fair_probe,
     too_few,
 )
 from arra_med.evaluate.intervals import Interval, macro_auroc_interval
@@ -67,12 +67,7 @@ def measure_agreement(
             not pair, or a value is not finite.
         OverlapError: If a patient both fits the probe and is judged.
     """
-    sources = fit.source("fitting"), real.source("held-out")
-    if sources[0] != sources[1]:
-        raise EvaluationError(
-            f"the probe is fitted to images of {sources[0]} and would judge those of {sources[1]}: give one source on both sides"
-        )
-    require_same_judge(fit, real)
+    require_fair_probe(fit, real)
     drawn = LabelledFeatures(real.judge, generated, real.records)
     return _measure(fit, drawn, real, findings or findings_of(real.records), min_positives, seed)
 

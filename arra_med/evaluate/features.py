@@ -86,6 +86,11 @@ def pixels_sha256(images: np.ndarray) -> str:
     return hashlib.sha256(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes()).hexdigest()
 
 
+def features_file(stem: Path, encoder: FrozenEncoder, feature: Feature = "mean") -> Path:
+    """Returns where a judge's features lie: judges that differ in anything have files of their own."""
+    return stem.with_name(f"{stem.name}_{judge_id(encoder, feature)}.safetensors")
+
+
 def kept_features(
     path: Path,
     made_by: Mapping[str, Any],

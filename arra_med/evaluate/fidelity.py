@@ -16,6 +16,7 @@ from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.diversity import PromptDiversity, measure_prompt_diversity
 from arra_med.evaluate.drawing import draw_images, reconstruct_images
 from arra_med.evaluate.features import (
+    features_file,
     global_feature,
     judge_identity,
     kept_judged_features,
@@ -192,7 +193,7 @@ def _judge(
     identity = judge_identity(encoder, feature)
 
     def features(part: str, pixels: np.ndarray) -> np.ndarray:
-        path = out / "features" / f"{identity['judge_id']}-{part}.safetensors"
+        path = features_file(out / "features" / part, encoder, feature)
         return kept_judged_features(encoder, pixels, path, feature=feature, name=f"{encoder.name}: {part}")
 
     real = features("real", images.real)

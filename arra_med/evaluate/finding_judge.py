@@ -16,9 +16,10 @@ from sklearn.preprocessing import StandardScaler
 
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import FrozenEncoder
-from arra_med.errors import EvaluationError, OverlapError, StudySetError
+from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate.feature_sets import checked_features
 from arra_med.evaluate.features import judged_features
+from arra_med.evaluate.held_out import one_source, real_images
 from arra_med.evaluate.intervals import Interval, auroc_interval
 from arra_med.records.study import Split, StudyRecord
 from arra_med.records.wording import NORMAL, canonical_labels
@@ -155,22 +156,37 @@ def findings_of(records: Iterable[StudyRecord]) -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda finding: (-counts[finding], finding)))
 
 
-def require_same_judge(fit: LabelledFeatures, other: LabelledFeatures) -> None:
-    """Makes sure that a probe fitted to one set can read another one of other patients.
+def require_fair_probe(fit: LabelledFeatures, held_out: LabelledFeatures, judge: str | None = None) -> str:
+    """Makes sure that a probe fitted to one set can read another one: of one source and judge, of other patients.
+
+    Args:
+        fit: What the probe is fitted to.
+        held_out: What it reads.
+        judge: Name of the encoder that will read drawn images, too.
+
+    Returns:
+        The source.
 
     Raises:
-        EvaluationError: If another judge made the features.
+        EvaluationError: If a side is of several sources or the two of different ones, or another judge made the features.
         OverlapError: If a patient is on both sides.
     """
-    if fit.judge != other.judge:
+    source, other = fit.source("fitting"), held_out.source("held-out")
+    if source != other:
         raise EvaluationError(
-            f"the probe is fitted to features of {fit.judge} and would read those of {other.judge}: encode both with one judge"
+            f"the probe is fitted to images of {source} and would judge those of {other}: give one source on both sides"
         )
-    both = set(fit.patients) & set(other.patients)
+    for name in (held_out.judge, judge or fit.judge):
+        if name != fit.judge:
+            raise EvaluationError(
+                f"the probe is fitted to features of {fit.judge} and would read those of {name}: encode both with one judge"
+            )
+    both = set(fit.patients) & set(held_out.patients)
     if both:
         raise OverlapError(
             f"{len(both)} patients are among the images that fit the judge and among the held-out ones: split by patient"
         )
+    return source
 
 
 def real_features(studies: StudySet, source: str, split: Split, encoder: FrozenEncoder) -> LabelledFeatures:
@@ -179,10 +195,6 @@ def real_features(studies: StudySet, source: str, split: Split, encoder: FrozenE
     Raises:
         StudySetError: If there are none.
     """
-    chosen = studies.select(split=split)
-    records = chosen.records()
-    rows = [row for row, record in enumerate(records) if record.source == source]
-    if not rows:
-        raise StudySetError(f"the study set has no {split} images of source {source}: choose another source")
-    features = judged_features(encoder, np.stack([chosen.view(row) for row in rows]))
-    return LabelledFeatures(encoder.name, features, tuple(records[row] for row in rows))
+    chosen = one_source(studies, split, source)
+    images = real_images(chosen, range(len(chosen)))
+    return LabelledFeatures(encoder.name, judged_features(encoder, images.views), images.records)

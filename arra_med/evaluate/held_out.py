@@ -12,7 +12,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.views import digest_of_bytes
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.provenance import Exposure, encoder_exposure, require_disjoint
-from arra_med.errors import EvaluationError, OverlapError
+from arra_med.errors import EvaluationError, OverlapError, StudySetError
 from arra_med.models.bundle import BundleInfo
 from arra_med.records.study import Split, StudyRecord
 
@@ -85,6 +85,21 @@ def real_images(studies: StudySet, rows: Sequence[int]) -> RealImages:
     records = studies.records()
     views = [studies.view(row) for row in rows]
     return RealImages(tuple(records[row] for row in rows), np.stack(views) if views else np.empty(0, np.uint8))
+
+
+def one_source(studies: StudySet, split: Split | None = None, source: str | None = None) -> StudySet:
+    """Returns the rows of one split and source; `None` takes all.
+
+    Raises:
+        StudySetError: If there are none.
+    """
+    chosen = studies.select(split=split, sources=() if source is None else (source,))
+    if not len(chosen):
+        raise StudySetError(
+            f"the study set has no {split or ''} images{f' of source {source}' if source else ''}: choose another split "
+            "or source"
+        )
+    return chosen
 
 
 def order_by_hash(image_ids: Sequence[str], purpose: str = "study") -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate.features import judged_features
-from arra_med.evaluate.finding_judge import FindingJudge, LabelledFeatures, require_same_judge
+from arra_med.evaluate.finding_judge import FindingJudge, LabelledFeatures, require_fair_probe
 from arra_med.evaluate.intervals import Interval, t_interval
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import GenerationRequest, ReportToImage
@@ -101,11 +101,7 @@ def measure_prompt_effect(
         OverlapError: If the judge was the model's teacher, or a patient is both in `fit` and `real`.
     """
     require_no_teacher(session.bundle, judge)
-    if (source := fit.source("fitting")) != real.source("held-out") or judge.name != fit.judge:
-        raise EvaluationError(
-            f"the probe is of {fit.judge} and {source}: give held-out images of that source, and the same judge"
-        )
-    require_same_judge(fit, real)
+    require_fair_probe(fit, real, judge.name)
     if num_seeds < 2:
         raise EvaluationError(f"{num_seeds} pairs have no interval: ask for at least 2, better {NUM_SEEDS}")
     modality = session.bundle.spec.modality

@@ -19,7 +19,8 @@ import arra_med
 from arra_med.config import StrictModel
 from arra_med.corpus.study_rows import encode_png
 from arra_med.corpus.study_set import StudySet
-from arra_med.errors import EvaluationError, ReportError, StudySetError
+from arra_med.errors import EvaluationError, ReportError
+from arra_med.evaluate.held_out import one_source
 from arra_med.evaluate.image_folder import read_view_folder
 from arra_med.imaging.view import Modality
 from arra_med.records.report import report_prompt
@@ -110,13 +111,11 @@ def arm_of_studies(studies: StudySet, split: Split | None = None, source: str | 
     Raises:
         StudySetError: If the split and source hold no image.
     """
-    chosen = studies.select(split=split)
-    rows = [(row, record) for row, record in enumerate(chosen.records()) if source in (None, record.source)]
-    if not rows:
-        raise StudySetError("the study set has no such images: choose another split or source")
-    reports = [_shown(record.report, record.modality) for _, record in rows]
-    views = [chosen.view(row) for row, _ in rows]
-    return ReadingArm(REAL, views, reports, [record.image_id for _, record in rows])
+    chosen = one_source(studies, split, source)
+    records = chosen.records()
+    reports = [_shown(record.report, record.modality) for record in records]
+    views = [chosen.view(row) for row in range(len(chosen))]
+    return ReadingArm(REAL, views, reports, [record.image_id for record in records])
 
 
 def arm_of_folder(name: str, folder: Path, modality: Modality) -> ReadingArm:

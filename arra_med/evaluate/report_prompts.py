@@ -19,7 +19,7 @@ from arra_med.evaluate.finding_judge import (
     FindingJudge,
     LabelledFeatures,
     findings_of,
-    require_same_judge,
+    require_fair_probe,
     too_few,
 )
 from arra_med.evaluate.held_out import order_by_hash
@@ -138,12 +138,7 @@ def measure_report_agreement(
         OverlapError: If the judge was the model's teacher, or a patient is both in `fit` and `real`.
     """
     require_no_teacher(bundle, judge)
-    require_same_judge(fit, real)
-    judge_source = fit.source("fitting")
-    if real.source("held-out") != judge_source or judge.name != fit.judge:
-        raise EvaluationError(
-            f"the probe is of {fit.judge} and {judge_source}: give held-out images of that source, and the same judge"
-        )
+    judge_source = require_fair_probe(fit, real, judge.name)
     # Without labels the prompt is always the report's own words, never a wording of what it is scored against.
     own_words = [record.model_copy(update={"labels": (), "view": view}) for record in records]
     images = draw_images(bundle, own_words, rules, seed=seed, out=out, name="Drawing reports", progress=progress)

@@ -16,9 +16,10 @@ import numpy as np
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import Feature, FrozenEncoder
-from arra_med.errors import EvaluationError, StudySetError
+from arra_med.errors import EvaluationError
 from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.frechet import MAX_PROJECTED_DIMS
+from arra_med.evaluate.held_out import one_source
 from arra_med.evaluate.moments import Moments
 from arra_med.evaluate.site_moments import (
     ProjectionInfo,
@@ -43,25 +44,18 @@ def study_views(studies: StudySet, split: Split | None = None, source: str | Non
     Raises:
         StudySetError: If there are none.
     """
-    chosen = studies.select(split=split)
-    rows = [row for row, its in enumerate(chosen.dataset["source"]) if source in (None, its)]
-    if not rows:
-        raise StudySetError(
-            f"the study set has no {split or ''} images{f' of source {source}' if source else ''}: choose another split "
-            "or source"
-        )
-    return _StudyViews(chosen, rows)
+    return _StudyViews(one_source(studies, split, source))
 
 
 class _StudyViews(Sequence[np.ndarray]):
-    def __init__(self, studies: StudySet, rows: Sequence[int]) -> None:
-        self._studies, self._rows = studies, rows
+    def __init__(self, studies: StudySet) -> None:
+        self._studies = studies
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._studies)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return self._studies.view(self._rows[index])
+        return self._studies.view(index)
 
 
 def fewest_images(num_dims: int) -> int:

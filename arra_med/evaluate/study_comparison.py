@@ -13,7 +13,14 @@ from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.hub import display_name
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, differences, effects, verdicts
-from arra_med.evaluate.drawing import read_drawing
+from arra_med.evaluate.drawing import reconstruct_images
+from arra_med.evaluate.features import (
+    features_file,
+    judge_identity,
+    judged_features,
+    kept_features,
+    pixels_sha256,
+)
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, neighbour_metrics, small_set_distances
 from arra_med.evaluate.frechet import frechet_distance, frechet_infinity
 from arra_med.evaluate.shared_tasks import lock
@@ -77,7 +84,7 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     """Returns the primary distance with everything that is said about it, and the other measures of one judge."""
     config, real = study.config, study.real(TEST)
     reals, projection = study.real_features(encoder, TEST, real), study.projection(encoder)
-    drawn = {run: _drawn(study, encoder, run) for run in config.runs()}
+    drawn = {run: study.drawn_features(encoder, run) for run in config.runs()}
     measures = {**small_set_distances(projection), **neighbour_metrics()}
     per_measure = {
         name: {arm: [measure(reals, drawn[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms}
@@ -85,7 +92,7 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     }
     first = StudyRun(config.baseline, config.seeds[0])
     bundle = ModelBundle.load(study.bundle_folder(first))
-    again = study.reconstructed_features(encoder, bundle)
+    again = _reconstructed(study, encoder, bundle, real.views)
     sets = JudgedSets(encoder.name, reals, drawn[first], again, real.patients)
     floors = {floor.distance: floor for floor in measure_with_floors(sets, small_set_distances(projection))}
     main = f"frechet_{projection.num_dims}"
@@ -145,6 +152,14 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     }, rows
 
 
+def _reconstructed(study: Study, encoder: FrozenEncoder, bundle: ModelBundle, views: np.ndarray) -> np.ndarray:
+    """Features (n, D) of the test images encoded and decoded, kept in the study's folder."""
+    # told by what they are made of, not by the decoded pixels, whose last bit is the machine's
+    told = sha256_json([pixels_sha256(views), bundle.info.training.get("tokenizer_sha256")])
+    path, made_by = features_file(study.out / "real" / "reconstructed", encoder), judge_identity(encoder, "mean")
+    return kept_features(path, made_by, told, lambda: judged_features(encoder, reconstruct_images(bundle, views)))
+
+
 def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[float]], floor: Any) -> dict[str, Any]:
     config = study.config
     return {
@@ -165,7 +180,7 @@ def _site_distances(study: Study) -> dict[str, Any] | None:
     if sites is None:
         return None
     values = {
-        arm: [sites.distance(_drawn(study, study.judge, StudyRun(arm, seed))) for seed in config.seeds]
+        arm: [sites.distance(study.drawn_features(study.judge, StudyRun(arm, seed))) for seed in config.seeds]
         for arm in config.arms
     }
     told = {"judge": study.judge.name, "num_sites": sites.num_sites, "num_images": sites.num_images}
@@ -187,10 +202,6 @@ def _infinity(real: np.ndarray, other: np.ndarray) -> float | None:
         return frechet_infinity(real, other).value
     except EvaluationError:  # too few images for halves
         return None
-
-
-def _drawn(study: Study, encoder: FrozenEncoder, run: StudyRun) -> np.ndarray:
-    return study.drawn_features(encoder, run, TEST, read_drawing(study.drawing_folder(run, TEST)))
 
 
 def _teacher(study: Study, arm: str) -> str:

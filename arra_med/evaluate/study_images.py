@@ -12,6 +12,7 @@ from arra_med.evaluate.held_out import RealImages, order_by_hash, real_images
 from arra_med.evaluate.resampling import MIN_PATIENTS
 from arra_med.evaluate.study_settings import StudyConfig
 from arra_med.records.study import Split
+from arra_med.records.wording import held_out_paraphrases
 
 _MAX_PROJECTION_IMAGES = 1500
 
@@ -140,6 +141,20 @@ def require_same_corpus(studies: StudySet, corpus: Corpus, config: StudyConfig) 
         raise EvaluationError(
             f"{config.training.corpus}: has {corpus.info.num_views} views of each training study, the study says "
             f"{config.views}: set views to {corpus.info.num_views}"
+        )
+
+
+def require_wordings(studies: StudySet, config: StudyConfig) -> None:
+    """Makes sure that every finding whose prompts are drawn has a held-out wording.
+
+    Raises:
+        EvaluationError: If one has none.
+    """
+    modality = studies.spec.modality
+    if unknown := [name for name in config.prompt_findings if not held_out_paraphrases(name, modality)]:
+        raise EvaluationError(
+            f"prompt_findings names {', '.join(unknown)}, for which there is no held-out wording: use harmonised names "
+            f"of {modality} findings, such as those of arra-med bundle info"
         )
 
 

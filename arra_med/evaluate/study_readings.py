@@ -7,7 +7,6 @@ from typing import Any
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.agreement import FindingAgreement, agreement_over_seeds, measure_agreement
-from arra_med.evaluate.drawing import read_drawing
 from arra_med.evaluate.finding_judge import LabelledFeatures
 from arra_med.evaluate.prompt_effect import measure_prompt_effect
 from arra_med.evaluate.shared_tasks import Task
@@ -36,7 +35,9 @@ def read_agreement(study: Study) -> dict[str, Any]:
     by_arm: dict[str, dict[int, list[FindingAgreement]]] = {}
     for arm in config.arms:
         by_arm[arm] = {
-            seed: measure_agreement(fit, real, _drawn(study, StudyRun(arm, seed), TEST), findings=findings)
+            seed: measure_agreement(
+                fit, real, study.drawn_features(study.judge, StudyRun(arm, seed)), findings=findings
+            )
             for seed in config.seeds
         }
     rows = []
@@ -66,7 +67,10 @@ def read_utility(study: Study) -> dict[str, Any]:
         arm: dataclasses.asdict(
             measure_utility(
                 real_train,
-                {seed: _drawn(study, StudyRun(arm, seed), JUDGE_FOLD) for seed in study.config.seeds},
+                {
+                    seed: study.drawn_features(study.judge, StudyRun(arm, seed), JUDGE_FOLD)
+                    for seed in study.config.seeds
+                },
                 test,
                 findings=findings,
             )
@@ -78,10 +82,6 @@ def read_utility(study: Study) -> dict[str, Any]:
 def _labelled(study: Study, part: str) -> LabelledFeatures:
     images = study.real(part)
     return LabelledFeatures(study.judge.name, study.real_features(study.judge, part, images), images.records)
-
-
-def _drawn(study: Study, run: StudyRun, part: str) -> Any:
-    return study.drawn_features(study.judge, run, part, read_drawing(study.drawing_folder(run, part)))
 
 
 def _source_control(study: Study, real: LabelledFeatures) -> dict[str, Any]:

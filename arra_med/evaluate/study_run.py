@@ -21,15 +21,8 @@ from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.hub import display_name
 from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
-from arra_med.evaluate.drawing import draw_images, reconstruct_images
-from arra_med.evaluate.features import (
-    judge_id,
-    judge_identity,
-    judged_features,
-    kept_features,
-    kept_judged_features,
-    pixels_sha256,
-)
+from arra_med.evaluate.drawing import draw_images, read_drawing
+from arra_med.evaluate.features import features_file, kept_judged_features
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
 from arra_med.evaluate.held_out import RealImages
 from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
@@ -38,12 +31,12 @@ from arra_med.evaluate.study_images import (
     judge_patients,
     require_same_corpus,
     require_untouched,
+    require_wordings,
     training_reals,
 )
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.generate.sampling import SamplingRules
 from arra_med.models.bundle import ModelBundle
-from arra_med.records.wording import held_out_paraphrases
 from arra_med.runs import sha256_json, write_json
 from arra_med.training.run import train
 
@@ -99,12 +92,7 @@ class Study:
         self.studies = StudySet.open(config.studies)
         self.corpus = Corpus.open(config.training.corpus)
         require_same_corpus(self.studies, self.corpus, config)
-        modality = self.studies.spec.modality
-        if unknown := [name for name in config.prompt_findings if not held_out_paraphrases(name, modality)]:
-            raise EvaluationError(
-                f"prompt_findings names {', '.join(unknown)}, for which there is no held-out wording: use harmonised names "
-                f"of {modality} findings, such as those of arra-med bundle info"
-            )
+        require_wordings(self.studies, config)
         self.judge = load_encoder(config.judge)
         self.other_judges: list[FrozenEncoder] = []
         self.missing_judges: list[str] = []
@@ -135,19 +123,7 @@ class Study:
 
     def real_features(self, encoder: FrozenEncoder, part: str, images: RealImages) -> np.ndarray:
         """Features (n, D) of real images, kept in the study's folder."""
-        return kept_judged_features(encoder, images.views, _features_file(self.out / "real" / part, encoder))
-
-    def reconstructed_features(self, encoder: FrozenEncoder, bundle: ModelBundle) -> np.ndarray:
-        """Features (n, D) of the test images encoded and decoded, kept in the study's folder."""
-        real = self.real(TEST).views
-        path = _features_file(self.out / "real" / "reconstructed", encoder)
-        told = sha256_json([pixels_sha256(real), bundle.info.training.get("tokenizer_sha256")])
-        return kept_features(
-            path,
-            judge_identity(encoder, "mean"),
-            told,  # not the decoded pixels: their last bit is the machine's
-            lambda: judged_features(encoder, reconstruct_images(bundle, real)),
-        )
+        return kept_judged_features(encoder, images.views, features_file(self.out / "real" / part, encoder))
 
     def projection(self, encoder: FrozenEncoder) -> FeatureProjection:
         """The projection of the primary distance, fitted to real training images."""
@@ -167,9 +143,10 @@ class Study:
         """Where the images of a run lie."""
         return run.folder(self.out) / f"images_{part}"
 
-    def drawn_features(self, encoder: FrozenEncoder, run: StudyRun, part: str, images: np.ndarray) -> np.ndarray:
-        """Features (n, D) of a run's images, kept beside them."""
-        return kept_judged_features(encoder, images, _features_file(run.folder(self.out) / part, encoder))
+    def drawn_features(self, encoder: FrozenEncoder, run: StudyRun, part: str = TEST) -> np.ndarray:
+        """Features (n, D) of a run's drawn images, kept beside them."""
+        images = read_drawing(self.drawing_folder(run, part))
+        return kept_judged_features(encoder, images, features_file(run.folder(self.out) / part, encoder))
 
     def draw(self, run: StudyRun, part: str) -> np.ndarray:
         """Draws a run's images, or reads them: uint8 (n, C, S, S)."""
@@ -251,7 +228,7 @@ class Study:
         """Does tasks together with other processes on this folder; see `share_tasks`."""
         share_tasks(what, tasks, self.out / LOCKS, self.say)
 
-    def _features_file(self, teacher: str) -> Path:
+    def _teacher_features_file(self, teacher: str) -> Path:
         return self.out / "teachers" / f"{sha256_json(teacher)[:12]}.parquet"
 
     def _features_task(self, teacher: str) -> Task:
@@ -270,7 +247,7 @@ class Study:
                 fold=training.fold,
             )
 
-        path = self._features_file(teacher)
+        path = self._teacher_features_file(teacher)
         return Task(f"teacher_{path.stem}", path, work)
 
     def _training_task(self, run: StudyRun) -> Task:
@@ -279,7 +256,7 @@ class Study:
         def work() -> None:
             teacher = self.config.arms[run.arm].teacher
             began = time.monotonic()
-            config = self.config.train_config(run, self._features_file(teacher) if teacher else None)
+            config = self.config.train_config(run, self._teacher_features_file(teacher) if teacher else None)
             train(config, folder)
             seconds = time.monotonic() - began
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -304,7 +281,7 @@ class Study:
                 folder = path.parent / f"sweep_{scale:g}"
                 seed, name = self.config.guidance.seed, f"{arm} guidance {scale:g}"
                 drawn = draw_images(bundle, images.records, rules, seed=seed, out=folder, batch_size=_BATCH, name=name)
-                features = kept_judged_features(self.judge, drawn, _features_file(folder, self.judge))
+                features = kept_judged_features(self.judge, drawn, features_file(folder, self.judge))
                 distances[f"{scale:g}"] = projected_frechet_distance(projection, real, features)
             chosen = float(min(distances, key=lambda scale: distances[scale]))
             choice = GuidanceChoice(chosen=chosen, distances=distances, num_images=len(images.records))
@@ -314,12 +291,8 @@ class Study:
 
     def _drawing_task(self, run: StudyRun, part: str) -> Task:
         def work() -> None:
-            self.drawn_features(self.judge, run, part, self.draw(run, part))
+            self.draw(run, part)
+            self.drawn_features(self.judge, run, part)
 
-        done = _features_file(run.folder(self.out) / part, self.judge)
+        done = features_file(run.folder(self.out) / part, self.judge)
         return Task(f"draw_{part}_{run.arm}_{run.seed}", done, work)
-
-
-def _features_file(stem: Path, encoder: FrozenEncoder) -> Path:
-    """Where a judge's features lie: judges that differ in anything have files of their own."""
-    return stem.with_name(f"{stem.name}_{judge_id(encoder, 'mean')}.safetensors")

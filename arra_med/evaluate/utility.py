@@ -17,7 +17,7 @@ from arra_med.evaluate.finding_judge import (
     FindingJudge,
     LabelledFeatures,
     findings_of,
-    require_same_judge,
+    require_fair_probe,
     too_few,
 )
 from arra_med.evaluate.intervals import Interval, auroc_interval, macro_auroc_interval, t_interval
@@ -97,12 +97,7 @@ def measure_utility(
             widths differ, rows do not pair, or a value is not finite.
         OverlapError: If a patient is on both sides.
     """
-    source, of_test = real_train.source("training"), test.source("test")
-    if source != of_test:
-        raise EvaluationError(
-            f"training images are of {source}, test images of {of_test}: give one source on both sides"
-        )
-    require_same_judge(real_train, test)
+    source = require_fair_probe(real_train, test)
     if not synthetic or min_positives < 2:
         raise EvaluationError(
             f"there are {len(synthetic)} training seeds and min_positives is {min_positives}: give the images of at least "

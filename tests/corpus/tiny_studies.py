@@ -1,5 +1,6 @@
 """Tiny studies, made by hand: X-ray-like views of patients with two images each, and a word tokenizer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,26 @@ def study_row(number: int, **changes: Any) -> dict[str, Any]:
         "state_hash": f"state{number}",
         "file_hash": f"file{number}",
     }
+
+
+def write_records(folder: Path, records: Sequence[StudyRecord], views: Sequence[np.ndarray]) -> Path:
+    """Writes a study set of one shard with these records and views of 16 px."""
+    rows = [
+        {
+            **record_row(record),
+            "view_png": encode_png(view),
+            "view_sha256": view_sha256(view),
+            "perceptual_hash": perceptual_hash(view),
+            "flags": [],
+            "quality": [],
+            "state_hash": "state",
+            "file_hash": f"file {record.image_id}",
+        }
+        for record, view in zip(records, views, strict=True)
+    ]
+    write_table(study_shard_path(folder, "one"), rows, STUDY_SCHEMA, {"fingerprint": "one"})
+    finish_study_set(folder, ["one"], spec=SPEC, num_quarantined=0, skipped={}, key_id="key")
+    return folder
 
 
 class WordTokenizer:

@@ -16,6 +16,7 @@ from arra_med.evaluate.feature_spaces import (
     gradient_descriptor,
     gradient_space,
 )
+from arra_med.evaluate.features import judge_id
 
 
 def fixed_encoder() -> Any:
@@ -87,4 +88,4 @@ def test_an_encoder_is_a_space() -> None:
     space, images = encoder_space(encoder), views(3)
     features = space.features(images)
     np.testing.assert_allclose(space.describe_query(images.view(1)).values[0], features[1], atol=1e-6)
-    assert space.fingerprint == "cells-1 mean"
+    assert space.fingerprint == judge_id(encoder, "mean")

@@ -11,16 +11,19 @@ from PIL import Image
 
 from arra_med.cli import main
 from arra_med.config import ConfigError, load_config, shipped_config
+from arra_med.corpus.contents import image_contents
+from arra_med.corpus.folds import PatientFold
 from arra_med.encoders.provenance import Exposure, ImageContent, ImageContents
 from arra_med.errors import EncoderError, EvaluationError, OverlapError
 from arra_med.evaluate import fidelity, held_out
 from arra_med.evaluate.features import judged_features
 from arra_med.evaluate.fidelity import measure_fidelity
 from arra_med.evaluate.fidelity_settings import FidelityConfig
-from arra_med.evaluate.held_out import held_out_studies
+from arra_med.evaluate.held_out import held_out_studies, require_fair_judge
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle
-from tests.evaluate.tiny_evaluation import SPEC, write_studies
+from tests.corpus.tiny_studies import SPEC
+from tests.evaluate.tiny_evaluation import write_studies
 from tests.evaluate.tiny_judges import TinyJudge, smooth_images
 
 JUDGE = "efficientnet_lite2"
@@ -184,7 +187,8 @@ def test_folders_that_cannot_be_judged_are_refused(studies: Path, tmp_path: Path
     (corrupt / "007.png").write_bytes((corrupt / "007.png").read_bytes()[:50])
     (corrupt / "secret name.png").write_bytes(b"no image")
     with pytest.raises(
-        EvaluationError, match=r"2 of 41 images cannot be read \(.*\), the files number 8, 41: make"
+        EvaluationError,
+        match=r"2 of 41 images cannot be read \(.*\), in the order of names the files number 8, 41: make",
     ) as told:
         measure_fidelity(config(studies, bundle=None, images=corrupt), tmp_path / "out")
     assert "secret" not in str(told.value)
@@ -226,6 +230,27 @@ def test_a_judge_that_knows_the_images_cannot_judge(
     monkeypatch.setattr(held_out, "encoder_exposure", lambda encoder, name: exposure)
     with pytest.raises(OverlapError, match=message):
         measure_fidelity(config(studies), tmp_path / "out")
+
+
+def test_a_judge_of_other_patients_of_the_train_split_can_judge(
+    studies: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = fidelity.StudySet.open(studies)
+    chosen = held_out_studies(opened, "validation")
+
+    def guard(fold: int, study_set_sha256: str) -> list[str]:
+        training = {"study_set_sha256": study_set_sha256, "settings": {"fold": {"index": 0, "count": 2}}}
+        seen = image_contents(opened.select(split="train", fold=PatientFold(index=fold, count=2)))
+        exposure = Exposure("in-house judge", frozenset({"weights"}), seen)
+        monkeypatch.setattr(held_out, "encoder_exposure", lambda encoder, name: exposure)
+        return require_fair_judge(
+            TinyJudge(), JUDGE, opened, chosen, bundle.info.model_copy(update={"training": training})
+        )
+
+    assert guard(1, opened.content_sha256) == []
+    for fold, trained_on in ((0, opened.content_sha256), (1, "another study set")):
+        with pytest.raises(OverlapError, match="training images are among the .* of the generator's training images"):
+            guard(fold, trained_on)
 
 
 def test_a_held_out_patient_in_training_is_an_error_and_a_repeated_picture_is_left_out(tmp_path: Path) -> None:

@@ -122,8 +122,14 @@ def test_a_loaded_bundle_is_drawn_from(bundle: ModelBundle, monkeypatch: pytest.
     [
         ({"num_seeds": 1}, "1 pairs have no interval: ask for at least 2, better 64"),
         ({"findings": ["granuloma"]}, "no wording is kept for granuloma"),
-        ({"real": labelled_features(90, seed=1, source="padchest")}, "the probe is of fixed and nih_cxr14"),
-        ({"judge": SimpleNamespace(name="other", fingerprint="x")}, "and the same judge"),
+        (
+            {"real": labelled_features(90, seed=1, source="padchest")},
+            "fitted to images of nih_cxr14 and would judge those of padchest",
+        ),
+        (
+            {"judge": SimpleNamespace(name="other", fingerprint="x")},
+            "would read those of other: encode both with one judge",
+        ),
         ({"findings": ["edema"]}, "a judge of edema cannot be fitted: 0 positives"),
     ],
 )

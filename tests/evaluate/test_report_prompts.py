@@ -126,7 +126,7 @@ def test_a_reports_own_words_are_drawn_and_none_is_kept(
 
 
 def test_what_does_not_go_together_is_refused(bundle: ModelBundle, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="give held-out images of that source, and the same judge"):
+    with pytest.raises(EvaluationError, match="fitted to images of nih_cxr14 and would judge those of padchest"):
         measure(bundle, REPORTS, tmp_path, real=labelled_features(90, seed=1, source="padchest"))
     with pytest.raises(OverlapError, match="patients are among"):
         measure(bundle, REPORTS, tmp_path, real=labelled_features(90, seed=1, prefix="fit"))

@@ -1,5 +1,6 @@
 """The guards of a study: no held-out patient or image trained, no judge was near a training, and enough images."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders.provenance import Exposure
 from arra_med.errors import EvaluationError, OverlapError
+from arra_med.evaluate.features import features_file
 from arra_med.evaluate.study_images import (
     held_out_stratum,
     judge_patients,
@@ -19,6 +21,7 @@ from arra_med.evaluate.study_images import (
     training_reals,
 )
 from arra_med.records.study import StudyRecord
+from tests.evaluate.tiny_judges import TinyJudge
 from tests.evaluate.tiny_study import (
     TinyStudy,
     patients_of_fold,
@@ -59,6 +62,23 @@ def test_fewer_images_are_drawn_by_their_names(tiny_study: TinyStudy) -> None:
     everyone = held_out_stratum(studies, study_config(tiny_study), "test")
     assert len(names) == 22
     assert names == [record.image_id for record in everyone.records if record.image_id in names]
+
+
+def test_the_projections_images_are_drawn_by_a_registered_hash(tiny_study: TinyStudy) -> None:
+    def digest(record: StudyRecord) -> bytes:
+        parts = (b"study", record.image_id.encode())
+        return hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in parts)).digest()
+
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    everyone = training_reals(studies, config, limit=None).records
+    chosen = set(sorted(everyone, key=digest)[:7])
+    assert training_reals(studies, config, limit=7).records == tuple(one for one in everyone if one in chosen)
+
+
+def test_features_of_scales_and_judges_have_files_of_their_own() -> None:
+    judges = (TinyJudge(), TinyJudge(std=0.5), TinyJudge(seed=1))
+    stems = (Path("sweep_1"), Path("sweep_1.5"))
+    assert len({features_file(stem, judge) for stem in stems for judge in judges}) == 6
 
 
 def test_too_few_images_are_counted(tiny_study: TinyStudy) -> None:

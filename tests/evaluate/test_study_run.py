@@ -76,6 +76,7 @@ def ended(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> It
         for _ in range(2):
             with pytest.raises(StoppedError):
                 Study(config, out, said.append).run()
+        (out / "real" / "test_timm_judge.safetensors").write_bytes(b"features of an earlier format")
         study = Study(config, out, said.append)
         study.run()
         told = compare(study)
@@ -221,12 +222,7 @@ def test_sites_that_share_no_image_are_compared_as_if_their_images_were_in_one_s
     files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     for file, part in zip(files, (views[:10], views[10:]), strict=True):
         write_site_moments(site_moments(list(part), study.studies.spec, study.judge, public=True), file)
-    drawn = study.drawn_features(
-        study.judge,
-        StudyRun("plain", 0),
-        "test",
-        read_drawing(study.drawing_folder(StudyRun("plain", 0), "test")),
-    )
+    drawn = study.drawn_features(study.judge, StudyRun("plain", 0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "config", study.config.model_copy(update={"sites": tuple(files)}))
         sites = read_sites(study)

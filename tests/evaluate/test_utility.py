@@ -93,7 +93,10 @@ def nan(features: np.ndarray) -> np.ndarray:
         ({"synthetic": {0: GOOD[0][:-1]}}, "there are 119 rows of fixed features and 120 studies"),
         ({"synthetic": {0: GOOD[0][:, :4]}}, "the synthetic features have width 4 and the real ones 12"),
         ({"synthetic": {0: nan(GOOD[0])}}, "120 of 120 rows of the synthetic features hold NaN"),
-        ({"test": labelled_features(300, seed=1, source="padchest")}, "training images are of nih_cxr14, test images"),
+        (
+            {"test": labelled_features(300, seed=1, source="padchest")},
+            "fitted to images of nih_cxr14 and would judge those of padchest",
+        ),
         ({"test": labelled_features(300, seed=1, judge="other")}, "would read those of other"),
     ],
 )

@@ -10,17 +10,12 @@ import torch
 from timm.models import save_for_hf
 
 from arra_med.corpus.folds import fold_of
-from arra_med.corpus.parquet import write_table
-from arra_med.corpus.study_rows import STUDY_SCHEMA, encode_png, record_row, view_sha256
-from arra_med.corpus.study_set import finish_study_set, study_shard_path
 from arra_med.corpus.tokenize import tokenize
 from arra_med.evaluate.study_settings import StudyConfig
-from arra_med.imaging.perceptual_hash import perceptual_hash
-from arra_med.imaging.view import CanonicalView
 from arra_med.records.study import Split, StudyRecord
 from arra_med.tokens.vq import VQConfig, VQTokenizer
+from tests.corpus.tiny_studies import write_records
 
-SPEC = CanonicalView(modality="cxr", size_px=16)
 NUM_PATIENTS: dict[Split, int] = {"train": 24, "validation": 5, "test": 12}
 
 
@@ -73,24 +68,7 @@ def write_studies(
     view_of: Callable[[StudyRecord], np.ndarray] = tiny_view,
 ) -> Path:
     """Writes a finished study set of one shard."""
-    rows = []
-    for record in records:
-        view = view_of(record)
-        rows.append(
-            {
-                **record_row(record),
-                "view_png": encode_png(view),
-                "view_sha256": view_sha256(view),
-                "perceptual_hash": perceptual_hash(view),
-                "flags": [],
-                "quality": [],
-                "state_hash": "state",
-                "file_hash": f"file {record.image_id}",
-            }
-        )
-    write_table(study_shard_path(folder, "one"), rows, STUDY_SCHEMA, {"fingerprint": "one"})
-    finish_study_set(folder, ["one"], spec=SPEC, num_quarantined=0, skipped={}, key_id="key")
-    return folder
+    return write_records(folder, records, [view_of(record) for record in records])
 
 
 def write_encoder(folder: Path, seed: int) -> Path:
