@@ -7,20 +7,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arra_med.config import dump_config
 from arra_med.corpus.contents import image_contents
+from arra_med.corpus.folds import PatientFold
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders.provenance import Exposure
 from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate.features import features_file
+from arra_med.evaluate.study_guards import require_same_corpus, require_untouched
 from arra_med.evaluate.study_images import (
     held_out_stratum,
     judge_patients,
-    require_same_corpus,
-    require_untouched,
+    repeated_images,
     training_reals,
+    unknown_patients,
 )
+from arra_med.models.start import BundleStart
 from arra_med.records.study import StudyRecord
+from arra_med.training.run import train
+from arra_med.training.tokenizer_run import TokenizerTrainConfig
 from tests.evaluate.tiny_judges import TinyJudge
 from tests.evaluate.tiny_study import (
     TinyStudy,
@@ -31,6 +37,7 @@ from tests.evaluate.tiny_study import (
     write_studies,
 )
 
+OF_TOKENIZER = "which images the image tokenizer learned from is not recorded beside it"
 JUDGE = Exposure("a judge", frozenset({"weights of the judge"}))
 
 
@@ -50,7 +57,7 @@ def test_splits_folds_and_training_are_disjoint(tiny_study: TinyStudy) -> None:
     assert (set(trained.patients), set(judges.patients)) == (set(patients_of_fold(0)), set(patients_of_fold(1)))
     assert np.array_equal(test.views[3], tiny_view(test.records[3]))
     assert len({images.records for images in (test, validation, judges, trained)}) == 4
-    assert require_untouched(studies, config, [], []) == []
+    assert require_untouched(studies, config, [], []) == [OF_TOKENIZER]
 
 
 def test_fewer_images_are_drawn_by_their_names(tiny_study: TinyStudy) -> None:
@@ -126,7 +133,7 @@ def test_a_judge_that_learned_from_the_training_is_found(tiny_study: TinyStudy) 
     far = Exposure("a far judge", JUDGE.weights, image_contents(studies, others))
     with pytest.raises(OverlapError, match="a near judge cannot judge: 3 of its 3 training images are among the"):
         require_untouched(studies, config, [far, near], [])
-    assert require_untouched(studies, config, [far], []) == []
+    assert require_untouched(studies, config, [far], []) == [OF_TOKENIZER]
     teacher = Exposure("a teacher", JUDGE.weights, None)
     with pytest.raises(OverlapError, match="a far judge cannot judge: weights or initialisation .* the same"):
         require_untouched(studies, config, [far], [teacher])
@@ -150,3 +157,59 @@ def test_another_corpus_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> Non
     other = StudySet.open(write_studies(tmp_path / "studies", tiny_records()[:-1]))
     with pytest.raises(EvaluationError, match="comes from study set .*: tokenize the study set again"):
         require_same_corpus(other, corpus, study_config(tiny_study))
+
+
+def test_near_copies_are_left_out_on_both_sides_where_they_have_different_parts(
+    tiny_study: TinyStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    trained, judges = training_reals(studies, config), judge_patients(studies, config)
+    tests = held_out_stratum(studies, config, "test")
+    of = [images.records[0].image_id for images in (trained, judges, tests)]
+    second = tests.records[-1].image_id
+    pairs = {of[0]: of[2], of[1]: second, tests.records[3].image_id: tests.records[4].image_id}
+    monkeypatch.setattr(StudySet, "duplicates", pairs)
+    left_out = repeated_images(studies, config)
+    # the later one always; the earlier one where the two trained and were held out, or judged and were held out
+    assert left_out == {*pairs, of[2], second}
+    kept = {record.image_id for record in held_out_stratum(studies, config, "test").records}
+    assert tests.records[4].image_id in kept
+    assert not kept & left_out
+    assert of[1] not in {record.image_id for record in judge_patients(studies, config).records}
+
+
+def test_training_images_without_a_patient_are_counted(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    assert unknown_patients(studies, config)["training"] == 0
+    unknown = [record.model_copy(update={"patient_known": False}) for record in tiny_records()]
+    other = StudySet.open(write_studies(tmp_path / "unknown", unknown))
+    told = unknown_patients(other, config)
+    assert told["training"] == told["num_training"] > 0
+    assert told["sentence"].startswith(f"{told['training']} of {told['num_training']} training images name no patient")
+
+
+def test_the_tokenizer_s_patients_are_read_from_what_lies_beside_it(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    training = config.training.model_copy(update={"image_tokenizer": tmp_path / "tokenizer"})
+    config = config.model_copy(update={"training": training})
+    for index, notes in (
+        (0, []),
+        (1, ["the image tokenizer learned from other patients than the arms, the judge's among them"]),
+    ):
+        fold = PatientFold(index=index, count=2)
+        dump_config(TokenizerTrainConfig(studies=tiny_study.studies, steps=1, fold=fold), tmp_path / "config.yaml")
+        assert require_untouched(studies, config, [], []) == notes
+
+
+def test_a_bundle_to_start_from_must_not_know_the_judge_s_patients(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    studies, config = StudySet.open(tiny_study.studies), study_config(tiny_study)
+    for index in (0, 1):
+        own = config.training.model_copy(update={"fold": PatientFold(index=index, count=2), "steps": 1})
+        bundle = train(own, tmp_path / f"start_{index}")
+        training = config.training.model_copy(update={"start": BundleStart(path=bundle)})
+        started = config.model_copy(update={"training": training})
+        if index == 0:
+            assert require_untouched(studies, started, [], []) == [OF_TOKENIZER]
+        else:
+            with pytest.raises(OverlapError, match=r"patients of the judge's fold trained tiny, the start"):
+                require_untouched(studies, started, [], [])

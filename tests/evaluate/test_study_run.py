@@ -235,3 +235,43 @@ def test_sites_that_share_no_image_are_compared_as_if_their_images_were_in_one_s
         with pytest.raises(EvaluationError, match="holds moments of generated images"):
             read_sites(study)
     assert read_sites(study) is None
+
+
+def test_a_study_with_controls_reads_its_images_and_audits_them(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    """All parts at once; the weights are so small that no arm differs from the baseline by more than luck."""
+    block = {"weight": 1e-3, "layer": 1, "feature": "mean", "projector_width": 16}
+    teacher = f"timm:{tiny_study.teacher}"
+    arms = {
+        "plain": {"role": "baseline"},
+        "arra": {"role": "treatment", "teacher": teacher, "alignment": block},
+        "other": {"role": "treatment", "teacher": f"random:{teacher}", "alignment": block},
+        "permuted": {"role": "control", "control_of": "arra", "teacher": f"permuted:{teacher}", "alignment": block},
+    }
+    training = {**settings(tiny_study)["training"], "learning_rate": 1e-3, "evaluate_every": 4, "checkpoint_every": 4}
+    config = study_config(
+        tiny_study, arms=arms, training=training, utility=True, privacy=True, prompt_findings=["effusion"]
+    )
+    study = Study(config, tmp_path / "study", lambda _: None)
+    told = compare(study)
+    assert not {verdict["tier"] for verdict in told["primary"]["verdicts"]} & {"helps", "matches the paper", "exceeds"}
+    assert told["primary"]["controls"] == {"arra": ["permuted"], "other": []}
+    assert {row["arm"] for row in told["agreement"]["rows"]} == set(arms)
+    assert set(told["utility"]) == {"plain", "arra", "other"}
+    assert {row["arm"] for row in told["agreement"]["prompt_effect"]} == {"plain", "arra", "other"}
+    assert all(row["num_seeds"] == 64 for row in told["agreement"]["prompt_effect"])
+    assert "needs 299 held-out images" in told["privacy"]["copies"]["reason"]
+    cosine = {row["arm"]: row["mean_cosine"] for row in told["teachers"]}
+    assert cosine["permuted"] == pytest.approx(cosine["arra"], abs=1e-6)  # the same features, each at another image
+    assert -1 <= cosine["other"] <= 1
+    page = write_report(study.out, told, sample_pairs(study)).read_text(encoding="utf-8")
+    assert "has no control with its own teacher" in page or "was not shown to help" in page
+    for title in ("Teachers", "Agreement with the report", "Utility for training", "Privacy"):
+        assert title in page
+
+
+def test_an_exploratory_study_leaves_the_test_images_alone(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    config = study_config(tiny_study, exploratory=True, seeds=[0])
+    study = Study(config, tmp_path / "study", lambda _: None)
+    assert {record.split for record in study.real("test").records} == {"validation"}
+    told = compare(study)
+    assert (told["primary"]["split"], told["primary"]["verdicts"]) == ("validation", [])

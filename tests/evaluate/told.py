@@ -77,6 +77,11 @@ def invented(**changes: Any) -> dict[str, Any]:
             "num_patients": 211,
             "steps": 8000,
             "roles": ROLES,
+            "controls": {
+                name: [control for control, role in ROLES.items() if role == "control"]
+                for name, role in ROLES.items()
+                if role == "treatment"
+            },
             "per_seed": rows(PER_SEED),
             "floors": floors,
             "excess_per_seed": rows({arm: [value - 0.81 for value in values] for arm, values in PER_SEED.items()}),
@@ -114,6 +119,22 @@ def invented(**changes: Any) -> dict[str, Any]:
             "sequences": 128_000,
             "num_training_images": 4321,
         },
+        "teachers": [
+            {
+                "arm": "arra",
+                "teacher": "efficientnet_lite0",
+                "feature": "mean",
+                "width": 1280,
+                "mean_cosine": 0.63,
+                "held_out": {},
+            }
+        ],
+        "unknown_patients": {
+            "training": 0,
+            "num_training": 4321,
+            "sentence": "0 of 4,321 training images name no patient",
+        },
+        "begun": "2026-01-02T03:04:05+00:00",
         "notes": ["what images efficientnet_lite2 learned from is not recorded"],
         "versions": {"python": "3.11", "arra-med": "0.1.0"},
     }
