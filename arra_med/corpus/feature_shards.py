@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from arra_med.config import Device, resolve_device
+from arra_med.corpus.folds import PatientFold
 from arra_med.corpus.parquet import shard_path, write_table
 from arra_med.corpus.study_rows import view_sha256
 from arra_med.corpus.study_set import StudySet
@@ -32,6 +33,8 @@ class FeaturesRun(NamedTuple):
         studies: Folder of the study set.
         encoder: What `arra_med.encoders.load_encoder` takes.
         permuted: Whether each view gets the feature of another study's view.
+        sources: With `permuted`: what a training takes is exchanged among itself.
+        fold: Likewise.
         parts_folder: Where the parts lie until they are joined.
         views: Views of each training study.
         seed: Of the augmented views.
@@ -45,6 +48,8 @@ class FeaturesRun(NamedTuple):
     studies: Path
     encoder: str
     permuted: bool
+    sources: Sequence[str]
+    fold: PatientFold
     parts_folder: Path
     views: int
     seed: int
@@ -89,7 +94,7 @@ class FeaturesWorker:
         )
         self._studies, self._teacher = studies, teacher
         self._places = plan_views(studies, run.views)
-        self._partners = partners(studies) if run.permuted else None
+        self._partners = partners(studies, run.sources, run.fold) if run.permuted else None
         return self
 
     def __exit__(

@@ -26,6 +26,7 @@ from arra_med.corpus.feature_shards import (
     feature_digest,
     features_schema,
 )
+from arra_med.corpus.folds import PatientFold
 from arra_med.corpus.parquet import (
     clear_disk_errors,
     footer,
@@ -86,6 +87,8 @@ def extract_features(
     views: int = 1,
     seed: int = 0,
     kinds: Sequence[Kind] = ("mean",),
+    sources: Sequence[str] = (),
+    fold: PatientFold | None = None,
     batch_size: int = 32,
     device: Device = "auto",
     engine: EngineChoice = LOCAL,
@@ -104,6 +107,8 @@ def extract_features(
         views: Views of each training study, as the corpus has them.
         seed: Of the augmentation, as the corpus has it.
         kinds: Features to keep.
+        sources: With `permuted:`, those of the training that will use the file: what it takes is exchanged among itself.
+        fold: Likewise its patients; `None` takes all.
         batch_size: Views encoded at once.
         device: Where the encoder runs.
         engine: Which machines do it; under Ray `studies` and `out` lie where all of them see them.
@@ -125,6 +130,9 @@ def extract_features(
     places = plan_views(study_set, views)
     name = f"{PERMUTED_PREFIX}{teacher.name}" if permuted else teacher.name
     told = [FORMAT_VERSION, study_set.content_sha256, name, teacher.fingerprint, views, seed, sorted(kinds)]
+    chosen = (tuple(sources), fold or PatientFold()) if permuted else ((), PatientFold())
+    if chosen != ((), PatientFold()):
+        told.append([list(chosen[0]), chosen[1].model_dump()])
     fingerprint = sha256_json([*told, SHARD_ROWS])
     if is_finished(out, fingerprint):
         return read_features(out).info
@@ -132,7 +140,18 @@ def extract_features(
     sizes = [min(SHARD_ROWS, len(places) - start) for start in range(0, len(places), SHARD_ROWS)]
     first = encode_views(study_set, places[:1], seed, teacher, kinds)
     run = FeaturesRun(
-        studies, encoder, permuted, parts_folder, views, seed, tuple(kinds), batch_size, device, SHARD_ROWS, fingerprint
+        studies,
+        encoder,
+        permuted,
+        *chosen,
+        parts_folder,
+        views,
+        seed,
+        tuple(kinds),
+        batch_size,
+        device,
+        SHARD_ROWS,
+        fingerprint,
     )
     worker = FeaturesWorker(run, (study_set, teacher) if engine.kind == "local" else None)
     with clear_disk_errors(CorpusError, out), progress_bar("encoding", len(places), progress) as advance:

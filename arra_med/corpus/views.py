@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from arra_med.corpus.folds import PatientFold, takes
 from arra_med.corpus.study_set import StudySet
 from arra_med.errors import CorpusError
 from arra_med.imaging.view import augmented_view
@@ -52,26 +53,34 @@ def plan_views(studies: StudySet, num_views: int) -> list[ViewPlace]:
     return places
 
 
-def partners(studies: StudySet) -> list[int]:
+def partners(studies: StudySet, sources: Sequence[str] = (), fold: PatientFold | None = None) -> list[int]:
     """Returns another row for each row: the permuted teacher's deliberate mistake.
 
-    Each row is some other row's partner once; training studies have training studies. The order is drawn from the image
+    Each row is some other row's partner once. What a training takes is exchanged among itself, so that its features as a
+    whole stay what they were; so are the other training studies, and the held-out ones. The order is drawn from the image
     ids alone.
 
+    Args:
+        studies: The study set.
+        sources: Those that the training takes; empty takes all.
+        fold: The patients that it takes; `None` takes all.
+
     Raises:
-        CorpusError: If there is one training study only, or one other.
+        CorpusError: If one of the three groups holds one study only.
     """
-    groups: dict[bool, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     digests = [digest_of_bytes(b"partner", image_id.encode()) for image_id in studies.image_ids]
     order = sorted(range(len(digests)), key=digests.__getitem__)
-    splits = studies.dataset["split"]
+    records = studies.records()
     for row in order:
-        groups.setdefault(splits[row] == AUGMENTED_SPLIT, []).append(row)
+        name = "held-out"
+        if records[row].split == AUGMENTED_SPLIT:
+            name = "chosen training" if takes(records[row], sources, fold or PatientFold()) else "other training"
+        groups.setdefault(name, []).append(row)
     partner = [0] * len(order)
-    for training, rows in groups.items():
+    for name, rows in groups.items():
         if len(rows) == 1:
-            part = AUGMENTED_SPLIT if training else "held-out"
-            raise CorpusError(f"one {part} study has no other one to be exchanged with: ingest more of them")
+            raise CorpusError(f"one {name} study has no other one to be exchanged with: ingest more of them")
         for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
             partner[row] = other
     return partner

@@ -20,7 +20,7 @@ from arra_med.evaluate.intervals import (
 )
 from arra_med.evaluate.resampling import hierarchical_interval
 
-Tier = Literal["exceeds the paper", "matches the paper", "helps", "not shown to help", "hurts"]
+Tier = Literal["exceeds the paper", "matches the paper", "helps", "no matched control", "not shown to help", "hurts"]
 PAPER_REDUCTION: dict[str, float] = {"text": 0.29, "adapt": 0.20}
 """What the paper reports (arXiv 2503.07334, MIMIC-CXR and ImageNet), rounded: 29% from a text-only LLM, 20% when a generator is adapted."""
 
@@ -105,22 +105,32 @@ def effects(
     return found
 
 
-def verdicts(found: Sequence[ArmEffect], roles: Mapping[str, str], paper: float) -> list[Verdict]:
+def verdicts(
+    found: Sequence[ArmEffect],
+    roles: Mapping[str, str],
+    paper: float,
+    controls: Mapping[str, Sequence[str]] | None = None,
+) -> list[Verdict]:
     """Returns what may be said of each treatment.
 
-    *helps*: the lower bound is above 0 against the baseline and against every control. *matches the paper*: it helps,
+    *helps*: the lower bound is above 0 against the baseline and against each of its controls; in a study with controls, a
+    treatment that none belongs to gets no tier. *matches the paper*: it helps,
     and the reduction against the baseline is at least the paper's. *exceeds it*: the lower bound is above the paper's.
 
     Args:
         found: What `effects` returned.
         roles: Role by arm.
         paper: The paper's reduction for this kind of start, such as 0.29.
+        controls: Controls by treatment; absent: every control is every treatment's.
     """
+    all_controls = [arm for arm, role in roles.items() if role == "control"]
     told = []
     for arm in [arm for arm, role in roles.items() if role == "treatment"]:
         mine = [effect for effect in found if effect.arm == arm]
         against_baseline = next(effect.reduction for effect in mine if effect.role_against == "baseline")
-        short = [effect.against for effect in mine if effect.reduction.low <= 0]
+        own = list(controls[arm]) if controls is not None else all_controls
+        judged = [effect for effect in mine if effect.role_against == "baseline" or effect.against in own]
+        short = [effect.against for effect in judged if effect.reduction.low <= 0]
         share = f"{against_baseline.reduction:.1%} [{against_baseline.low:.1%}, {against_baseline.high:.1%}]"
         if against_baseline.high < 0:
             told.append(Verdict(arm, "hurts", f"the distance rose: reduction {share} against the baseline"))
@@ -132,6 +142,14 @@ def verdicts(found: Sequence[ArmEffect], roles: Mapping[str, str], paper: float)
                     f"reduction {share} against the baseline; the lower bound is not above 0 against {', '.join(short)}",
                 )
             )
+        elif all_controls and not own:
+            told.append(
+                Verdict(
+                    arm,
+                    "no matched control",
+                    f"reduction {share} against the baseline, and no control with its teacher",
+                )
+            )
         else:
             tier: Tier = "helps"
             if against_baseline.low > paper:
@@ -139,7 +157,7 @@ def verdicts(found: Sequence[ArmEffect], roles: Mapping[str, str], paper: float)
             elif against_baseline.reduction >= paper:
                 tier = "matches the paper"
             told.append(
-                Verdict(arm, tier, f"reduction {share} against the baseline, lower bounds above 0 against all controls")
+                Verdict(arm, tier, f"reduction {share} against the baseline, lower bounds above 0 against its controls")
             )
     return told
 

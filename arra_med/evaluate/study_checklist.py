@@ -75,7 +75,8 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
         12: "A finding that a source does not label is left out of the prompt, never denied.",
         19: f"By patient: fold {fold['index']} of {fold['count']} of the train patients trains, fold "
         f"{settings['judge_fold']['index']} is kept for classifiers that judge; guidance is chosen on validation images.",
-        20: "By patient; the study stops if a test patient, or an image of the same pixels, is in the training.",
+        20: "By patient; the study stops if a known test patient, or an image of the same pixels, is in the training."
+        + ("" if not told["unknown_patients"]["training"] else " " + told["unknown_patients"]["sentence"] + "."),
         21: f"{primary['n']:,} test images of {primary['num_patients']:,} patients and {len(settings['seeds'])} training "
         f"seeds; {smallest}.",
     }

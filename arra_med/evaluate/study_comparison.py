@@ -24,11 +24,13 @@ from arra_med.evaluate.features import (
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, neighbour_metrics, small_set_distances
 from arra_med.evaluate.frechet import frechet_distance, frechet_infinity
 from arra_med.evaluate.shared_tasks import lock
+from arra_med.evaluate.study_images import unknown_patients
 from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
 from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_utility
 from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.evaluate.study_sites import read_sites
+from arra_med.evaluate.study_teachers import teacher_rows
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle, read_bundle_info
 from arra_med.runs import sha256_json, versions, write_json
@@ -56,6 +58,7 @@ def _judge(study: Study) -> dict[str, Any]:
     primary, secondary = _distances(study, study.judge, primary=True)
     for encoder in study.other_judges:
         secondary += _distances(study, encoder, primary=False)[1]
+    unknown = unknown_patients(study.studies, config)
     result = {
         "format_version": FORMAT_VERSION,
         "notice": SYNTHETIC_NOTICE,
@@ -73,7 +76,10 @@ def _judge(study: Study) -> dict[str, Any]:
         "utility": read_utility(study) if config.utility else None,
         "privacy": read_privacy(study),
         "compute": _compute(study),
-        "notes": [*study.notes, *study.missing_judges],
+        "teachers": teacher_rows(study),
+        "unknown_patients": unknown,
+        "begun": study.guards.begun,
+        "notes": [*study.guards.notes, *study.missing_judges, *([unknown["sentence"]] if unknown["training"] else [])],
         "versions": versions(),
     }
     write_json(study.out / COMPARISON_FILE, result)
@@ -104,6 +110,7 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     if not primary:
         return {}, rows
     roles = {name: arm.role for name, arm in config.arms.items()}
+    controls = {name: config.controls_of(name) for name in config.of_role("treatment")}
 
     flat_reals = projection.apply(reals, "real")  # once, not in each of thousands of draws of patients
     flat = {run: projection.apply(values, "generated") for run, values in drawn.items()}
@@ -126,11 +133,12 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         "explained_share": projection.explained_share,
         "start": config.start,
         "teacher": {name: _teacher(study, name) for name, arm in config.arms.items() if arm.teacher is not None},
-        "split": "test",
+        "split": config.judged_split,
         "n": len(real.records),
         "num_patients": len(set(real.patients)),
         "steps": config.training.steps,
         "roles": roles,
+        "controls": controls,
         "per_seed": [
             {"seed": seed, **{arm: per_seed[arm][number] for arm in config.arms}}
             for number, seed in enumerate(config.seeds)
@@ -142,7 +150,9 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         ],
         "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)) if several else None,
         "effects": [dataclasses.asdict(effect) for effect in found],
-        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper)] if several else [],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper, controls)]
+        if several
+        else [],
         "paper_reduction": paper,
         "frechet_infinity": {"note": "extrapolated to infinitely many images, not measured", "per_arm": infinity},
     }, rows

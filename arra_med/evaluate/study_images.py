@@ -2,17 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypedDict
 
-from arra_med.corpus.contents import corpus_exposure, image_contents
 from arra_med.corpus.study_set import StudySet
-from arra_med.corpus.tokenize import Corpus
-from arra_med.encoders.provenance import Exposure, require_disjoint
-from arra_med.errors import EvaluationError, OverlapError
+from arra_med.errors import EvaluationError
 from arra_med.evaluate.held_out import RealImages, order_by_hash, real_images
 from arra_med.evaluate.resampling import MIN_PATIENTS
 from arra_med.evaluate.study_settings import StudyConfig
-from arra_med.records.study import Split
-from arra_med.records.wording import held_out_paraphrases
+from arra_med.records.study import Split, StudyRecord
 
 _MAX_PROJECTION_IMAGES = 1500
 
@@ -24,11 +21,11 @@ def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> Re
         EvaluationError: If they are too few for the primary distance; of the test split also on halves of its patients,
             which floors and intervals are made of.
     """
-    repeated = set(studies.duplicates)  # a copy biases every distance
+    left_out = repeated_images(studies, config)
     rows = [
         row
         for row, record in enumerate(studies.records())
-        if record.split == split and config.held_out.holds(record) and record.image_id not in repeated
+        if record.split == split and config.held_out.holds(record) and record.image_id not in left_out
     ]
     images = real_images(studies, _first_by_hash(studies, rows, config.held_out.max_images))
     needed, source = config.num_dims + 1, config.held_out.source
@@ -65,10 +62,11 @@ def judge_patients(studies: StudySet, config: StudyConfig) -> RealImages:
     Raises:
         EvaluationError: If there are none.
     """
+    left_out = repeated_images(studies, config)
     rows = [
         row
         for row, record in enumerate(studies.records())
-        if record.split == "train" and config.held_out.holds(record) and config.judge_fold.holds(record.patient_id)
+        if _role(record, config) == "judge" and record.image_id not in left_out
     ]
     if not rows:
         raise EvaluationError("no train image of the stratum is in judge_fold: choose another fold or stratum")
@@ -82,80 +80,56 @@ def training_reals(studies: StudySet, config: StudyConfig, limit: int | None = _
     return real_images(chosen, _first_by_hash(chosen, range(len(chosen)), limit))
 
 
-def require_untouched(
-    studies: StudySet, config: StudyConfig, judges: Sequence[Exposure], teachers: Sequence[Exposure]
-) -> list[str]:
-    """Makes sure that no judge was near a training, and that no held-out patient or image trained.
+def repeated_images(studies: StudySet, config: StudyConfig) -> set[str]:
+    """Returns the images that neither judge nor are judged, since ingestion found the same picture elsewhere.
 
-    Args:
-        studies: The study set.
-        config: The study.
-        judges: Encoders that judge, and the classifiers' images of the judge's fold.
-        teachers: Encoders that some arm is aligned to.
-
-    Returns:
-        One sentence for each thing that nobody recorded and that could not be looked at.
-
-    Raises:
-        OverlapError: If a judge overlaps a teacher or the corpus, or a held-out patient or image is in the training.
+    The later one of a pair always: a copy biases every distance. The earlier one, too, where the two have different parts:
+    one trains and the other is held out, or one fits the classifiers that read the other.
     """
+    records = {record.image_id: record for record in studies.records()}
+    left_out = set()
+    for later, first in studies.duplicates.items():
+        left_out.add(later)
+        roles = {_role(records[name], config) for name in (later, first) if name in records}
+        if len(roles) > 1 and None not in roles:
+            left_out.add(first)
+    return left_out
+
+
+class UnknownPatients(TypedDict):
+    """Training images whose patient nobody knows.
+
+    Attributes:
+        training: How many.
+        num_training: Of how many.
+        sentence: What a reader must know of them.
+    """
+
+    training: int
+    num_training: int
+    sentence: str
+
+
+def unknown_patients(studies: StudySet, config: StudyConfig) -> UnknownPatients:
+    """Counts the training images without a known patient, any of whom may be a held-out one."""
     training = config.training
-    corpus = corpus_exposure("the generators' corpus", studies, sources=training.sources, fold=training.fold)
-    unknown: list[str] = []
-    for judge in judges:
-        unknown += require_disjoint(judge, [*teachers, corpus])
-    chosen = studies.select(split="train", sources=training.sources, fold=training.fold)
-    trained = {record.patient_id for record in chosen.records()}
-    learned = [("the training", corpus), *((f"what {teacher.name} learned from", teacher) for teacher in teachers)]
-    pixels = {name: {row.view_sha256 for row in near.images.rows} for name, near in learned if near.images}
-    splits: tuple[Split, ...] = ("validation", "test")
-    for split in splits:
-        held_out = held_out_stratum(studies, config, split)
-        if shared := len(trained & set(held_out.patients)):
-            raise OverlapError(
-                f"{shared} patients of the {split} split are in the training: split the studies by patient again"
-            )
-        wanted = {record.image_id for record in held_out.records}
-        rows = [row for row, image in enumerate(studies.image_ids) if image in wanted]
-        views = [row.view_sha256 for row in image_contents(studies, rows, labels=False).rows]
-        for name, its_pixels in pixels.items():
-            if copies := sum(view in its_pixels for view in views):
-                raise OverlapError(
-                    f"{copies} images of the {split} split are pixel for pixel in {name}: ingest with --drop-duplicates"
-                )
-    return list(dict.fromkeys(unknown))
+    records = studies.select(split="train", sources=training.sources, fold=training.fold).records()
+    unknown = sum(not record.patient_known for record in records)
+    return UnknownPatients(
+        training=unknown,
+        num_training=len(records),
+        sentence=f"{unknown:,} of {len(records):,} training images name no patient: a held-out patient may be among them, "
+        "in all arms alike",
+    )
 
 
-def require_same_corpus(studies: StudySet, corpus: Corpus, config: StudyConfig) -> None:
-    """Makes sure that corpus and study set belong together.
-
-    Raises:
-        EvaluationError: If they do not.
-    """
-    if corpus.info.study_set_sha256 != studies.content_sha256:
-        raise EvaluationError(
-            f"{config.training.corpus}: comes from study set {corpus.info.study_set_sha256[:12]}, {config.studies} is "
-            f"{studies.content_sha256[:12]}: tokenize the study set again"
-        )
-    if corpus.info.num_views != config.views:
-        raise EvaluationError(
-            f"{config.training.corpus}: has {corpus.info.num_views} views of each training study, the study says "
-            f"{config.views}: set views to {corpus.info.num_views}"
-        )
-
-
-def require_wordings(studies: StudySet, config: StudyConfig) -> None:
-    """Makes sure that every finding whose prompts are drawn has a held-out wording.
-
-    Raises:
-        EvaluationError: If one has none.
-    """
-    modality = studies.spec.modality
-    if unknown := [name for name in config.prompt_findings if not held_out_paraphrases(name, modality)]:
-        raise EvaluationError(
-            f"prompt_findings names {', '.join(unknown)}, for which there is no held-out wording: use harmonised names "
-            f"of {modality} findings, such as those of arra-med bundle info"
-        )
+def _role(record: StudyRecord, config: StudyConfig) -> str | None:
+    """What an image is to a study: `training` (of arms or teachers), `judge`, a held-out split, or nothing."""
+    if record.split != "train":
+        return record.split
+    if config.training.fold.holds(record.patient_id):
+        return "training"
+    return "judge" if config.held_out.holds(record) and config.judge_fold.holds(record.patient_id) else None
 
 
 def _first_by_hash(studies: StudySet, rows: Sequence[int], limit: int | None) -> list[int]:

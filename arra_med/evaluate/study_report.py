@@ -26,7 +26,12 @@ from arra_med.runs import atomic_file
 
 REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
 
-_FURTHER = {"agreement": "Agreement with the report", "utility": "Utility for training", "privacy": "Privacy"}
+_FURTHER = {
+    "teachers": "Teachers",
+    "agreement": "Agreement with the report",
+    "utility": "Utility for training",
+    "privacy": "Privacy",
+}
 _SAMPLE_PX = 256
 _PLOT_WORDS = {
     "seeds": "Each point is one training; a grey line joins the arms of one training seed; bars are means. The floors are "
@@ -38,6 +43,7 @@ _TIER_SENTENCES: dict[Tier, str] = {
     "exceeds the paper": "helped, and by more than the paper reports",
     "matches the paper": "helped, by at least the share that the paper reports",
     "helps": "helped",
+    "no matched control": "has no control with its own teacher, so nothing is concluded of it",
     "not shown to help": "was not shown to help",
     "hurts": "made the images worse",
 }
@@ -112,17 +118,30 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
             f"by {percent(abs(against['reduction']))}; the {against['confidence']:.0%} interval over {against['num_seeds']} "
             f"training seeds is a reduction of {percent(against['low'])} to {percent(against['high'])}."
         )
-        short = [effect["against"] for effect in mine if effect["reduction"]["low"] <= 0]
-        if short:
-            sentence += f" It is not above 0 against {' and '.join(short)}."
-        elif controls := [effect["against"] for effect in mine if effect["role_against"] == "control"]:
-            sentence += f" It is above 0 against {' and '.join(controls)}, too."
-        else:
-            sentence += " The study has no control: any other auxiliary loss might have done the same."
-        sentences.append(sentence)
+        sentences.append(sentence + _about_controls(mine, primary) + _about_patients(mine))
     if not primary["verdicts"]:
         sentences.append("The study has no treatment, so there is no verdict.")
     return sentences
+
+
+def _about_controls(mine: Sequence[Mapping[str, Any]], primary: Mapping[str, Any]) -> str:
+    """What the treatment's own controls say of it."""
+    if "control" not in primary["roles"].values():
+        return " The study has no control: any other auxiliary loss might have done the same."
+    own = primary["controls"][mine[0]["arm"]]
+    judged = [effect for effect in mine if effect["role_against"] == "baseline" or effect["against"] in own]
+    if short := [effect["against"] for effect in judged if effect["reduction"]["low"] <= 0]:
+        return f" It is not above 0 against {' and '.join(short)}."
+    return f" It is above 0 against {' and '.join(own)}, too." if own else ""
+
+
+def _about_patients(mine: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the wider interval, which takes the test patients for a sample as well, agrees."""
+    effect = next(effect for effect in mine if effect["role_against"] == "baseline")
+    wider, seeds = effect["hierarchical"], effect["reduction"]
+    if wider is None or ((wider["low"] > 0) == (seeds["low"] > 0) and (wider["high"] < 0) == (seeds["high"] < 0)):
+        return ""
+    return f" With other test patients the interval is {percent(wider['low'])} to {percent(wider['high'])}: less sure."
 
 
 def _answer(section: Section, told: Mapping[str, Any]) -> None:
@@ -144,7 +163,7 @@ def _answer(section: Section, told: Mapping[str, Any]) -> None:
         }
     )
     tiers = (
-        "A treatment helps if the 95% interval over seeds lies above 0 against the baseline and against every control. It "
+        "A treatment helps if the 95% interval over seeds lies above 0 against the baseline and against each of its controls. It "
         f"matches the paper if its reduction is also at least {primary['paper_reduction']:.0%} (arXiv 2503.07334, rounded, "
         "with other data and another judge), and exceeds it if the whole interval is above that."
     )
@@ -199,6 +218,10 @@ def _limits(section: Section, told: Mapping[str, Any]) -> None:
     section.text(
         "A distance between sets of features says how alike two sets of images are to one judge. It does not say that an "
         "image is right for its report, nor that it is of any use in a clinic."
+    )
+    section.text(
+        "The intervals are over training seeds of the language model: image tokenizer, teacher, permutation and untrained "
+        "teacher are one draw each, and a result about a teacher is about no other teacher."
     )
     infinity = told["primary"]["frechet_infinity"]
     means = {

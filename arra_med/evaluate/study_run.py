@@ -12,26 +12,23 @@ from pathlib import Path
 import numpy as np
 
 from arra_med.config import StrictModel, dump_config, load_config, resolve_device
-from arra_med.corpus.contents import image_contents
 from arra_med.corpus.features import extract_features
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders import load_encoder
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.hub import display_name
-from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure
+from arra_med.encoders.provenance import encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.drawing import draw_images, read_drawing
 from arra_med.evaluate.features import features_file, kept_judged_features
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
 from arra_med.evaluate.held_out import RealImages
 from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
+from arra_med.evaluate.study_guards import GuardsRecord, guard_once, require_same_corpus, require_wordings
 from arra_med.evaluate.study_images import (
     held_out_stratum,
     judge_patients,
-    require_same_corpus,
-    require_untouched,
-    require_wordings,
     training_reals,
 )
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
@@ -40,7 +37,7 @@ from arra_med.models.bundle import ModelBundle
 from arra_med.runs import sha256_json, write_json
 from arra_med.training.run import train
 
-SETTINGS_FILE, GUARDS_FILE, GUIDANCE_FILE, RUN_FILE = "study.yaml", "guards.json", "guidance.json", "run.json"
+SETTINGS_FILE, GUIDANCE_FILE, RUN_FILE = "study.yaml", "guidance.json", "run.json"
 LOCKS = "locks"
 TEST, JUDGE_FOLD = "test", "judge_fold"
 _BATCH = 32
@@ -58,18 +55,6 @@ class GuidanceChoice(StrictModel):
     chosen: float
     distances: dict[str, float]
     num_images: int
-
-
-class GuardsRecord(StrictModel):
-    """What was looked at before the first training.
-
-    Attributes:
-        fingerprint: Of corpus, study set, judges and teachers.
-        notes: What nobody recorded and could not be looked at.
-    """
-
-    fingerprint: str
-    notes: tuple[str, ...]
 
 
 class Study:
@@ -98,7 +83,7 @@ class Study:
         self.missing_judges: list[str] = []
         self._exposures = [encoder_exposure(self.judge, config.judge)]
         self._load_other_judges()
-        self.notes = self._guard()
+        self.guards = self._guard()
 
     def run(self) -> None:
         """Does every task that is not done yet, and waits for those that other processes do."""
@@ -119,7 +104,7 @@ class Study:
         """The real images that a drawing's prompts come from."""
         if part == JUDGE_FOLD:
             return judge_patients(self.studies, self.config)
-        return held_out_stratum(self.studies, self.config, "test" if part == TEST else "validation")
+        return held_out_stratum(self.studies, self.config, self.config.judged_split if part == TEST else "validation")
 
     def real_features(self, encoder: FrozenEncoder, part: str, images: RealImages) -> np.ndarray:
         """Features (n, D) of real images, kept in the study's folder."""
@@ -192,52 +177,40 @@ class Study:
             self.other_judges.append(encoder)
             self._exposures.append(encoder_exposure(encoder, name))
 
-    def _guard(self) -> list[str]:
-        """Checks overlaps once; the corpus and everything else that was checked must stay what it was."""
+    def _guard(self) -> GuardsRecord:
         teachers = []
         for name in self._teachers():
             source = name.removeprefix("permuted:")
             if not source.startswith("random:"):  # a control that has seen nothing
                 teachers.append(encoder_exposure(load_encoder(source), source))
-        told = {
-            "corpus": sha256_json(self.corpus.metadata),
-            "study_set": self.studies.content_sha256,
-            "judges": [encoder.fingerprint for encoder in [self.judge, *self.other_judges]],
-            "teachers": [sorted(exposure.weights) for exposure in teachers],
-        }
-        path = self.out / GUARDS_FILE
         with lock(self.out / LOCKS, "guards"):
-            if path.is_file():
-                there = load_config(path, GuardsRecord)
-                if there.fingerprint != sha256_json(told):
-                    raise EvaluationError(
-                        f"{self.out}: corpus, study set, a judge or a teacher is another one than when the study began; "
-                        "restore it, or begin a new study in another folder"
-                    )
-                return list(there.notes)
-            classifiers = Exposure("the classifiers of the judge's fold", frozenset(), self._judge_fold_contents())
-            notes = require_untouched(self.studies, self.config, [*self._exposures, classifiers], teachers)
-            write_json(path, {"fingerprint": sha256_json(told), "notes": notes})
-            return notes
-
-    def _judge_fold_contents(self) -> ImageContents:
-        names = {record.image_id for record in judge_patients(self.studies, self.config).records}
-        return image_contents(self.studies, [row for row, name in enumerate(self.studies.image_ids) if name in names])
+            return guard_once(self.out, self.studies, self.corpus, self.config, self.judge, self._exposures, teachers)
 
     def share(self, what: str, tasks: Sequence[Task]) -> None:
         """Does tasks together with other processes on this folder; see `share_tasks`."""
         share_tasks(what, tasks, self.out / LOCKS, self.say)
 
-    def _teacher_features_file(self, teacher: str) -> Path:
+    def teacher_features_file(self, teacher: str) -> Path:
+        """Where a teacher's features lie."""
         return self.out / "teachers" / f"{sha256_json(teacher)[:12]}.parquet"
 
     def _features_task(self, teacher: str) -> Task:
         def work() -> None:
             kinds = self.config.teacher_kinds(teacher)
             info = self.corpus.info
-            extract_features(self.config.studies, teacher, path, views=info.num_views, seed=info.seed, kinds=kinds)
+            training = self.config.training
+            extract_features(
+                self.config.studies,
+                teacher,
+                path,
+                views=info.num_views,
+                seed=info.seed,
+                kinds=kinds,
+                sources=training.sources,
+                fold=training.fold,
+            )
 
-        path = self._teacher_features_file(teacher)
+        path = self.teacher_features_file(teacher)
         return Task(f"teacher_{path.stem}", path, work)
 
     def _training_task(self, run: StudyRun) -> Task:
@@ -246,7 +219,7 @@ class Study:
         def work() -> None:
             teacher = self.config.arms[run.arm].teacher
             began = time.monotonic()
-            config = self.config.train_config(run, self._teacher_features_file(teacher) if teacher else None)
+            config = self.config.train_config(run, self.teacher_features_file(teacher) if teacher else None)
             train(config, folder)
             seconds = time.monotonic() - began
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)

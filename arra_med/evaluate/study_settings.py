@@ -16,7 +16,7 @@ from arra_med.corpus.feature_shards import Kind
 from arra_med.corpus.folds import PatientFold
 from arra_med.evaluate.frechet import MAX_PROJECTED_DIMS
 from arra_med.generate.sampling import SamplingRules
-from arra_med.records.study import AgeGroup, StudyRecord
+from arra_med.records.study import AgeGroup, Split, StudyRecord
 from arra_med.training.alignment import AlignmentConfig
 from arra_med.training.settings import TrainConfig
 
@@ -36,6 +36,7 @@ class StudyArm(StrictModel):
 
     Attributes:
         role: The one baseline, a treatment, or a control that any auxiliary loss would equal.
+        control_of: The treatment that a control belongs to, such as the one with the same teacher; absent: every treatment.
         teacher: What `arra-med features --teacher` takes; absent for the baseline. `permuted:` and `random:` are
             controls.
         alignment: The block of `arra-med train` without its teacher's file.
@@ -43,6 +44,7 @@ class StudyArm(StrictModel):
     """
 
     role: Role
+    control_of: str | None = None
     teacher: str | None = None
     alignment: Annotated[AlignmentConfig, BeforeValidator(_without_features)] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
@@ -93,7 +95,8 @@ class StudyConfig(StrictModel):
         name: Of the study.
         question: What it answers, in a sentence.
         start: What every arm starts from, in words for the tables.
-        exploratory: Whether its settings were chosen after looking at results; tables say so.
+        exploratory: Whether its settings are tried out, or were chosen after looking at results: it is judged on the
+            validation images, and tables say so.
         studies: Folder of the study set with real images.
         training: The training of every arm and seed, without alignment; its `fold` keeps the judge's patients out.
         arms: By name; exactly one baseline.
@@ -148,7 +151,12 @@ class StudyConfig(StrictModel):
             raise ValueError("training.alignment belongs to the arms: leave it out of the training")
         if len(self.seeds) == 1 and not self.exploratory:
             raise ValueError("one seed has no interval: give at least two, better five, or set exploratory: true")
+        treatments = self.of_role("treatment")
         for name, arm in self.arms.items():
+            if arm.control_of is not None and (arm.role != "control" or arm.control_of not in treatments):
+                raise ValueError(
+                    f"arm {name}: control_of names a treatment ({', '.join(treatments)}), for controls alone"
+                )
             if not _ARM_NAME.fullmatch(name):
                 raise ValueError(f"arm {name!r} becomes a folder: name it with letters, digits, '-' and '_'")
             if shared := sorted(_SHARED & arm.training.keys()):
@@ -174,6 +182,15 @@ class StudyConfig(StrictModel):
     def of_role(self, role: Role) -> list[str]:
         """Names of the arms of a role, in order."""
         return [name for name, arm in self.arms.items() if arm.role == role]
+
+    @property
+    def judged_split(self) -> Split:
+        """What the arms are judged on: an exploratory study leaves the test images to those that were registered."""
+        return "validation" if self.exploratory else "test"
+
+    def controls_of(self, treatment: str) -> list[str]:
+        """Names of a treatment's controls, in order."""
+        return [name for name in self.of_role("control") if self.arms[name].control_of in (None, treatment)]
 
     def runs(self) -> Iterator["StudyRun"]:
         """All trainings, every arm of one seed before the next seed."""
