@@ -99,7 +99,7 @@ def test_the_page_is_private_and_the_result_names_no_image(audited: Audited) -> 
     for file in (page, result):
         assert "tiny/" not in file.read_text()
     assert "NaN" not in result.read_text()
-    private = [page, *audited.out.glob("attack-bundle/?*[0-9a-f].*"), *audited.out.glob("*.npy")]
+    private = [page, *audited.out.glob("attack-bundle/?*[0-9a-f].*"), *audited.out.glob("features-*.safetensors")]
     assert len(private) == 1 + 4 + 2
     assert all(file.stat().st_mode & 0o077 == 0 for file in private)
 
