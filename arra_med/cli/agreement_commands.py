@@ -121,15 +121,26 @@ def _opened(
     bundle: Path, studies: Path, source: str, split: Literal["validation", "test"], judge: str
 ) -> tuple[Any, Any, "LabelledFeatures", "LabelledFeatures"]:
     """Opens bundle and judge, and encodes the real images that fit the probe and those that are held out."""
+    import numpy as np
+
     from arra_med.corpus.study_set import StudySet
     from arra_med.encoders import load_encoder
     from arra_med.evaluate.finding_judge import real_features
+    from arra_med.evaluate.held_out import trained_on
     from arra_med.evaluate.prompt_effect import require_no_teacher
     from arra_med.models.bundle import ModelBundle
 
     model, study_set, encoder = ModelBundle.load(bundle), StudySet.open(studies), load_encoder(judge)
     require_no_teacher(model, encoder)
     fit, real = (real_features(study_set, source, part, encoder) for part in ("train", split))
+    trained = trained_on(model.info)
+    fresh = np.array([not trained(record) for record in fit.records])
+    if fresh.any():  # a probe that learned from the bundle's own images would read what it knows by heart
+        fit = fit.take(fresh)
+    else:
+        typer.echo(
+            "note: all real images that fit the probe trained the bundle, too; train with a fold to keep some apart"
+        )
     return model, encoder, fit, real
 
 

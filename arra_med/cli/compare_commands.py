@@ -24,7 +24,7 @@ def compare(
     \b
     Examples:
       arra-med compare study_cxr.yaml --out runs/study_cxr
-      arra-med compare study_cxr.yaml --set training.steps=20 --set seeds=[0,1] --out runs/rehearsal
+      arra-med compare study_cxr.yaml --set exploratory=true --set training.steps=20 --out runs/rehearsal
     """
     from arra_med.config import load_config, shipped_config
     from arra_med.evaluate.study_comparison import compare as write_comparison

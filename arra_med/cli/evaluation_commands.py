@@ -37,7 +37,7 @@ def prompt_effect_command(
     from arra_med.evaluate.finding_judge import real_features
     from arra_med.evaluate.prompt_effect import measure_prompt_effect, require_no_teacher
     from arra_med.generate.sampling import SamplingRules
-    from arra_med.generate.session import ReportToImage
+    from arra_med.generate.session import SYNTHETIC_NOTICE, ReportToImage
     from arra_med.models.bundle import ModelBundle
     from arra_med.runs import versions, write_json
 
@@ -62,7 +62,7 @@ def prompt_effect_command(
         )
     settings = {"bundle": bundle.name, "source": source, "guidance_scale": guidance}
     told = [dataclasses.asdict(effect) for effect in effects]
-    write_json(out, {"settings": settings, "effects": told, "versions": versions()})
+    write_json(out, {"notice": SYNTHETIC_NOTICE, "settings": settings, "effects": told, "versions": versions()})
 
 
 @evaluate_app.command("privacy")

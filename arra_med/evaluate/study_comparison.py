@@ -26,7 +26,7 @@ from arra_med.evaluate.frechet import frechet_distance, frechet_infinity
 from arra_med.evaluate.shared_tasks import lock
 from arra_med.evaluate.study_images import unknown_patients
 from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
-from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_utility
+from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_diversity, read_utility
 from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.evaluate.study_sites import read_sites
@@ -72,6 +72,7 @@ def _judge(study: Study) -> dict[str, Any]:
         "sites": _site_distances(study),
         "held_out_loss": _held_out_losses(study),
         "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
+        "diversity": read_diversity(study),
         "agreement": read_agreement(study),
         "utility": read_utility(study) if config.utility else None,
         "privacy": read_privacy(study),

@@ -15,7 +15,7 @@ from arra_med.evaluate.drawing import read_drawing, reconstruct_images
 from arra_med.evaluate.feature_spaces import ArrayViews, encoder_space, gradient_space
 from arra_med.evaluate.membership_audit import membership_by_seed
 from arra_med.evaluate.shared_tasks import Task
-from arra_med.evaluate.study_images import training_reals
+from arra_med.evaluate.study_images import repeated_images, training_reals
 from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.models.bundle import ModelBundle
@@ -32,7 +32,8 @@ def privacy_tasks(study: Study) -> list[Task]:
         return []
     copies, membership = study.out / COPIES_FILE, study.out / MEMBERSHIP_FILE
     return [
-        Task("copies", copies, lambda: write_json(copies, _explained(_copies, study))),
+        # it tells which training image a drawing resembles
+        Task("copies", copies, lambda: write_json(copies, _explained(_copies, study), mode=0o600)),
         Task("membership", membership, lambda: write_json(membership, _explained(_membership, study))),
     ]
 
@@ -74,7 +75,7 @@ def _membership(study: Study) -> dict[str, Any]:
         study.corpus,
         baseline=config.baseline,
         source=config.held_out.source,
-        left_out=sorted(study.studies.duplicates),
+        left_out=sorted(repeated_images(study.studies, config)),
         progress=True,
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.agreement import FindingAgreement, agreement_over_seeds, measure_agreement
+from arra_med.evaluate.diversity import measure_prompt_diversity
+from arra_med.evaluate.drawing import held_out_prompts, read_drawing
 from arra_med.evaluate.finding_judge import LabelledFeatures
 from arra_med.evaluate.prompt_effect import measure_prompt_effect
 from arra_med.evaluate.shared_tasks import Task
@@ -79,6 +81,25 @@ def read_utility(study: Study) -> dict[str, Any]:
     }
 
 
+def read_diversity(study: Study) -> dict[str, Any]:
+    """Returns the mean MS-SSIM between images of one prompt, of real ones and of every arm's; lower is more diverse."""
+    config, real = study.config, study.real(TEST)
+    bundle = ModelBundle.load(study.bundle_folder(StudyRun(config.baseline, config.seeds[0])))
+    prompts = held_out_prompts(bundle, real.records)
+    try:
+        of_real = measure_prompt_diversity(real.views, prompts)
+    except EvaluationError as error:
+        return {"reason": str(error)}
+    arms = {
+        arm: [
+            measure_prompt_diversity(read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST)), prompts).ms_ssim
+            for seed in config.seeds
+        ]
+        for arm in config.arms
+    }
+    return {"measure": "mean MS-SSIM of pairs of one prompt", "real": dataclasses.asdict(of_real), "arms": arms}
+
+
 def _labelled(study: Study, part: str) -> LabelledFeatures:
     images = study.real(part)
     return LabelledFeatures(study.judge.name, study.real_features(study.judge, part, images), images.records)
@@ -100,15 +121,19 @@ def _prompt_effect_task(study: Study, arm: str) -> Task:
 
     def work() -> None:
         session = ReportToImage(ModelBundle.load(study.bundle_folder(StudyRun(arm, study.config.seeds[0]))), 32)
-        effects = measure_prompt_effect(
-            session,
-            study.judge,
-            _labelled(study, JUDGE_FOLD),
-            _labelled(study, TEST),
-            findings=study.config.prompt_findings,
-            view="PA" if study.studies.spec.modality == "cxr" else None,
-            rules=study.rules(arm),
-        )
+        try:
+            effects = measure_prompt_effect(
+                session,
+                study.judge,
+                _labelled(study, JUDGE_FOLD),
+                _labelled(study, TEST),
+                findings=study.config.prompt_findings,
+                view="PA" if study.studies.spec.modality == "cxr" else None,
+                rules=study.rules(arm),
+            )
+        except EvaluationError as error:  # too few images of a finding: the comparison does not depend on it
+            write_json(path, [{"reason": str(error)}])
+            return
         write_json(path, [dataclasses.asdict(effect) for effect in effects])
 
     return Task(f"prompts_{arm}", path, work)

@@ -28,6 +28,7 @@ REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
 
 _FURTHER = {
     "teachers": "Teachers",
+    "diversity": "Diversity",
     "agreement": "Agreement with the report",
     "utility": "Utility for training",
     "privacy": "Privacy",

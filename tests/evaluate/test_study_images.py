@@ -137,7 +137,8 @@ def test_a_judge_that_learned_from_the_training_is_found(tiny_study: TinyStudy) 
     teacher = Exposure("a teacher", JUDGE.weights, None)
     with pytest.raises(OverlapError, match="a far judge cannot judge: weights or initialisation .* the same"):
         require_untouched(studies, config, [far], [teacher])
-    (note,) = require_untouched(studies, config, [JUDGE], [])
+    of_tokenizer, note = require_untouched(studies, config, [JUDGE], [])
+    assert of_tokenizer == OF_TOKENIZER
     assert "what images a judge learned from is not recorded" in note
 
 

@@ -100,10 +100,18 @@ def test_each_tier_has_its_sentence() -> None:
     for tier, words in {"hurts": "made the images worse", "not shown to help": "was not shown to help"}.items():
         told["primary"]["verdicts"][0]["tier"] = tier
         assert words in answer_sentences(told)[1]
-    without = {**told, "primary": {**told["primary"], "effects": told["primary"]["effects"][:1]}}
+    uncontrolled = {"plain": "baseline", "arra": "treatment"}
+    primary = {**told["primary"], "effects": told["primary"]["effects"][:1], "roles": uncontrolled}
+    without = {**told, "primary": primary}
     assert answer_sentences(without)[1].endswith(
         "The study has no control: any other auxiliary loss might have done the same."
     )
+    unmatched = {**told, "primary": {**told["primary"], "controls": {"arra": []}}}
+    unmatched["primary"]["verdicts"][0]["tier"] = "no matched control"
+    assert "has no control with its own teacher, so nothing is concluded of it" in answer_sentences(unmatched)[1]
+    told["primary"]["effects"][0]["hierarchical"].update(low=-0.02, high=0.4)
+    assert answer_sentences(told)[1].endswith("With other test patients the interval is -2.0% to 40.0%: less sure.")
+    told["primary"]["effects"][0]["hierarchical"] = None
     told["primary"]["effects"][0]["reduction"]["low"] = -0.01
     assert answer_sentences(told)[1].endswith("It is not above 0 against plain.")
     told["primary"]["verdicts"] = []
@@ -130,7 +138,7 @@ def test_the_tables_are_markdown_of_the_same_numbers(tmp_path: Path) -> None:
     write_report(tmp_path, invented())
     text = (tmp_path / "tables.md").read_text(encoding="utf-8")
     grids = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(grids) == 9
+    assert len(grids) == 10
     for grid in grids:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in grid}) == 1
     assert "| 2 | 3.220 | 2.520 | 3.250 |" in grids[0]

@@ -182,7 +182,9 @@ def test_a_judge_or_corpus_that_changed_is_refused(tiny_study: TinyStudy, tmp_pa
     Study(config, out, print)
     shutil.rmtree(data.judge)
     shutil.copytree(tiny_study.teacher, data.judge)
-    with pytest.raises(EvaluationError, match="a judge or a teacher is another one than when the study began"):
+    with pytest.raises(
+        EvaluationError, match="judge changed since the study began; restore what it was, or begin a new"
+    ):
         Study(config, out, print)
     shutil.rmtree(data.studies)
     write_studies(data.studies, tiny_records()[:-1])
