@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from arra_med.config import Device, resolve_device
+from arra_med.config import Device, StrictModel, resolve_device
 from arra_med.corpus.folds import PatientFold
 from arra_med.corpus.parquet import shard_path, write_table
 from arra_med.corpus.study_rows import view_sha256
@@ -24,6 +24,36 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 512
 Kind = Literal["cls", "mean", "patch", "trunk-cls"]
+
+
+class FeaturesInfo(StrictModel):
+    """What the footer of a feature file says.
+
+    Attributes:
+        format_version: Of the file.
+        name: The encoder's name.
+        encoder_sha256: Fingerprint of its weights.
+        shapes: Shape of one view's feature, by kind: (D,), or (N, D) for `patch`.
+        patch_grid: Patches down and across.
+        study_set_sha256: Identifies the study set.
+        num_views: Views of each training study; other studies have one.
+        seed: Of the augmentation.
+        num_rows: Views of all studies.
+        fingerprint: Hash of the input and the settings.
+        versions: Of Python and the libraries.
+    """
+
+    format_version: int
+    name: str
+    encoder_sha256: str
+    shapes: dict[Kind, tuple[int, ...]]
+    patch_grid: tuple[int, int]
+    study_set_sha256: str
+    num_views: int
+    seed: int
+    num_rows: int
+    fingerprint: str
+    versions: dict[str, str]
 
 
 class FeaturesRun(NamedTuple):

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pydantic
 import torch
 
-from arra_med.config import Device, StrictModel, resolve_device
+from arra_med.config import Device, resolve_device
 from arra_med.corpus.engine import LOCAL, EngineChoice, require_visible, run_shards
 from arra_med.corpus.feature_shards import (
     SHARD_ROWS,
+    FeaturesInfo,
     FeaturesRun,
     FeaturesWorker,
     Kind,
@@ -47,36 +48,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 PERMUTED_PREFIX = "permuted:"
-
-
-class FeaturesInfo(StrictModel):
-    """What the footer of a feature file says.
-
-    Attributes:
-        format_version: Of the file.
-        name: The encoder's name.
-        encoder_sha256: Fingerprint of its weights.
-        shapes: Shape of one view's feature, by kind: (D,), or (N, D) for `patch`.
-        patch_grid: Patches down and across.
-        study_set_sha256: Identifies the study set.
-        num_views: Views of each training study; other studies have one.
-        seed: Of the augmentation.
-        num_rows: Views of all studies.
-        fingerprint: Hash of the input and the settings.
-        versions: Of Python and the libraries.
-    """
-
-    format_version: int
-    name: str
-    encoder_sha256: str
-    shapes: dict[Kind, tuple[int, ...]]
-    patch_grid: tuple[int, int]
-    study_set_sha256: str
-    num_views: int
-    seed: int
-    num_rows: int
-    fingerprint: str
-    versions: dict[str, str]
 
 
 def extract_features(

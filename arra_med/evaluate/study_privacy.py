@@ -23,7 +23,6 @@ from arra_med.runs import write_json
 
 COPIES_FILE, MEMBERSHIP_FILE = "copies.json", "membership.json"
 _SPACE = "efficientnet_lite0"  # the judge is kept for judging
-_HELD_OUT = (JUDGE_FOLD, "validation", TEST)
 
 
 def privacy_tasks(study: Study) -> list[Task]:
@@ -50,7 +49,8 @@ def read_privacy(study: Study) -> dict[str, Any] | None:
 
 def _copies(study: Study) -> dict[str, Any]:
     """Training images among the test drawings; real images that trained no arm say how often that happens by chance."""
-    parts = [study.real(part) for part in _HELD_OUT]
+    names = [JUDGE_FOLD, "validation", *([TEST] if study.config.judged_split == "test" else [])]
+    parts = [study.real(name) for name in names]
     held_out = np.concatenate([part.views for part in parts])
     patients = [patient for part in parts for patient in part.patients]
     bundle = ModelBundle.load(study.bundle_folder(StudyRun(study.config.baseline, study.config.seeds[0])))

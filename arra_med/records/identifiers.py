@@ -28,8 +28,8 @@ _NAME_WORD = rf"(?:{MARK}|{_NOT_A_NAME}(?:[A-Z]\.|[A-Z]['’]?[A-Za-z]{{1,30}}(?
 _NAME = rf"(?:{_NAME_WORD}(?:,? {_NAME_WORD}){{0,3}})"
 # "DRUSEN", "DRAINAGE" and "MRSA" only begin like a title, and MR is a modality, too.
 _TITLE = (
-    r"(?:(?i:dr|mrs|ms)(?:[.] ?| )|(?i:mr)(?:[.] ?| (?!(?i:angiogra|cholangio|venogra|imag|exam|stud|scan|brain|spine|chest|abdom|enterogra|arthrogra)))"
-    r"|(?:Dr|Mr|Mrs|Ms)(?=[A-Z][a-z]))"
+    r"(?:(?i:dr|mr|mrs|ms)[.] ?|(?i:dr|mrs|ms) |(?:Mr|mr|MR(?! (?i:angio\w*|cholangio\w*|veno\w*|entero\w*|arthro\w*|imag(?:e|es|ing)|exams?|examinations?"
+    r"|stud(?:y|ies)|scans?|brain|spine|chest|abdomen|pelvis)\b)) |(?:Dr|Mr|Mrs|Ms)(?=[A-Z][a-z]))"
 )
 _SEPARATOR = r"[ ]?(?:no\.?|number|num\.?|#|id|is|was)?[ ]?(?:is |was )?[:#=]?[ ]?"
 _CODE = r"(?=[A-Za-z-]{0,12}\d)[A-Za-z0-9][A-Za-z0-9./-]{1,40}(?<![.])"

@@ -177,5 +177,5 @@ def test_an_empty_split_is_refused(tmp_path: Path, tokenizer: Path, layout: Sequ
 
     write_study_set(tmp_path / "all", split="train")
     tokenize(tmp_path / "all", tokenizer, tmp_path / "out", device="cpu", progress=False)
-    with pytest.raises(CorpusError, match="no image is in split test; it has train"):
+    with pytest.raises(CorpusError, match="no image of the chosen sources and fold is in split test; it has train"):
         dataset(Corpus.open(tmp_path / "out"), layout, split="test")
