@@ -8,7 +8,7 @@ from typing import Any
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.agreement import FindingAgreement, agreement_over_seeds, measure_agreement
 from arra_med.evaluate.diversity import measure_prompt_diversity
-from arra_med.evaluate.drawing import held_out_prompts, read_drawing
+from arra_med.evaluate.drawing import read_drawing
 from arra_med.evaluate.finding_judge import LabelledFeatures
 from arra_med.evaluate.prompt_effect import measure_prompt_effect
 from arra_med.evaluate.shared_tasks import Task
@@ -19,6 +19,7 @@ from arra_med.evaluate.study_settings import StudyRun
 from arra_med.evaluate.utility import measure_utility
 from arra_med.generate.session import ReportToImage
 from arra_med.models.bundle import ModelBundle
+from arra_med.records.wording import canonical_labels
 from arra_med.runs import write_json
 
 PROMPT_EFFECT_FILE = "prompt_effect.json"
@@ -82,22 +83,25 @@ def read_utility(study: Study) -> dict[str, Any]:
 
 
 def read_diversity(study: Study) -> dict[str, Any]:
-    """Returns the mean MS-SSIM between images of one prompt, of real ones and of every arm's; lower is more diverse."""
+    """Returns the mean MS-SSIM between images of one set of labels and view, real and of every arm; lower is more diverse."""
     config, real = study.config, study.real(TEST)
-    bundle = ModelBundle.load(study.bundle_folder(StudyRun(config.baseline, config.seeds[0])))
-    prompts = held_out_prompts(bundle, real.records)
+    groups = [repr((record.view, sorted(canonical_labels(record)))) for record in real.records]
     try:
-        of_real = measure_prompt_diversity(real.views, prompts)
+        of_real = measure_prompt_diversity(real.views, groups)
     except EvaluationError as error:
         return {"reason": str(error)}
     arms = {
         arm: [
-            measure_prompt_diversity(read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST)), prompts).ms_ssim
+            measure_prompt_diversity(read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST)), groups).ms_ssim
             for seed in config.seeds
         ]
         for arm in config.arms
     }
-    return {"measure": "mean MS-SSIM of pairs of one prompt", "real": dataclasses.asdict(of_real), "arms": arms}
+    return {
+        "measure": "mean MS-SSIM of pairs of one set of labels and view",
+        "real": dataclasses.asdict(of_real),
+        "arms": arms,
+    }
 
 
 def _labelled(study: Study, part: str) -> LabelledFeatures:

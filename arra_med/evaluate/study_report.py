@@ -150,14 +150,15 @@ def _answer(section: Section, told: Mapping[str, Any]) -> None:
     could, *found = answer_sentences(told)
     if told["exploratory"]:
         section.text(
-            "Exploratory: its settings were chosen after looking at results. It raises a question, it settles none."
+            "Exploratory: settings were tried out, or chosen after looking at results. It is judged on the "
+            f"{primary['split']} images; it raises a question, it settles none."
         )
     section.text(could)
     for sentence in found:
         section.text(sentence)
     section.facts(
         {
-            "test images": primary["n"],
+            f"{primary['split']} images": primary["n"],
             "patients": primary["num_patients"],
             "training seeds": len(primary["per_seed"]),
             "smallest detectable reduction": percent(detectable["reduction"]) if detectable else None,
@@ -197,8 +198,19 @@ def _further(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
         ("Secondary measures", secondary_tables(told)),
         ("Guidance", [guidance_table(told)]),
     ]
-    sections += [(title, further_tables(title, told[key])) for key, title in _FURTHER.items() if told.get(key)]
+    shown = {**told, "agreement": _estimable(told.get("agreement"))}
+    sections += [(title, further_tables(title, shown[key])) for key, title in _FURTHER.items() if shown.get(key)]
     return [*sections, ("Compute", [compute_table(told), _machine_table(told)])]
+
+
+def _estimable(agreement: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The agreement without the rows that say nothing; how many they are stands in their place."""
+    if not agreement:
+        return agreement
+    rows = agreement["rows"]
+    kept = [row for row in rows if not row.get("reason")]
+    told = f"{len(rows) - len(kept):,} of {len(rows):,}, with the reason of each in comparison.json"
+    return {**agreement, "rows": kept, "rows_that_are_not_estimable": told}
 
 
 def _machine_table(told: Mapping[str, Any]) -> Table:

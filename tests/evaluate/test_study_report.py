@@ -149,7 +149,9 @@ def test_the_tables_are_markdown_of_the_same_numbers(tmp_path: Path) -> None:
 def test_an_exploratory_study_says_so_first(tmp_path: Path) -> None:
     text = written(tmp_path, exploratory=True).text
     assert "Study invented, exploratory" in text
-    assert text.index("Exploratory: its settings were chosen after") < text.index("What this study could find")
+    assert text.index("Exploratory: settings were tried out, or chosen after") < text.index(
+        "What this study could find"
+    )
     assert "xploratory" not in written(tmp_path / "registered").text.replace("exploratory arms", "")
 
 
@@ -161,8 +163,13 @@ def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
         {"finding": "effusion", "num_positives": 1200, "generated": auroc, "reason": None},
         {"finding": "nodule", "num_positives": 3, "generated": None, "reason": "too few"},
     ]
-    page = written(tmp_path, agreement=found, utility={"per_arm": {"plain": {"auroc": 0.7}}, "images": 12}, privacy={})
-    assert {"finding", "positives", "generated", "reason", "1,200", "0.713 [0.6, 0.8]", "too few"} <= set(page.cells)
+    agreement = {"judge": "j", "rows": found}
+    page = written(
+        tmp_path, agreement=agreement, utility={"per_arm": {"plain": {"auroc": 0.7}}, "images": 12}, privacy={}
+    )
+    assert {"finding", "positives", "generated", "1,200", "0.713 [0.6, 0.8]"} <= set(page.cells)
+    assert "too few" not in page.cells
+    assert "1 of 2, with the reason of each in comparison.json" in page.cells
     assert "Utility for training: per arm" in page.text
     assert "Privacy" not in page.text
 
