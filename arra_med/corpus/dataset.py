@@ -78,7 +78,7 @@ class TrainingDataset(TorchDataset[Example]):
         evaluation: Draws as in epoch 0, whatever epoch it is, always from the canonical view and without dropout, so
             that held-out losses of different epochs and runs can be compared.
         sources: Only these; empty takes all.
-        fold: Only these patients.
+        fold: Only these patients; `None` takes all.
 
     Raises:
         CorpusError: If the corpus does not fit the layout, the split is empty, the dropout is no share, or the
@@ -102,7 +102,7 @@ class TrainingDataset(TorchDataset[Example]):
         repeat_threshold: float = 0.0,
         evaluation: bool = False,
         sources: Sequence[str] = (),
-        fold: PatientFold = PatientFold(),  # noqa: B008 - it does not change
+        fold: PatientFold | None = None,
     ) -> None:
         self.corpus = corpus
         self.layout = layout

@@ -42,6 +42,11 @@ def fold_of(patient_hash: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(f"encoder fold {patient_hash}".encode()).digest()[:8]) % count
 
 
-def takes(record: StudyRecord, sources: Sequence[str], fold: PatientFold) -> bool:
-    """Whether a training on some sources (empty: all) and a fold of patients takes a record."""
-    return (not sources or record.source in sources) and fold.holds(record.patient_id)
+def takes(record: StudyRecord, sources: Sequence[str], fold: PatientFold | None) -> bool:
+    """Whether some sources (empty: all) and a fold of patients (`None`: all) hold a record, of whichever split."""
+    return (not sources or record.source in sources) and (fold is None or fold.holds(record.patient_id))
+
+
+def trains(record: StudyRecord, sources: Sequence[str], fold: PatientFold | None) -> bool:
+    """Whether a training on these sources and this fold learns from a record."""
+    return record.split == "train" and takes(record, sources, fold)

@@ -310,6 +310,6 @@ class StudySet:
             for index, record in enumerate(self.records())
             if split in (None, record.split)
             and (record.redistributable or not redistributable_only)
-            and takes(record, sources, fold or PatientFold())
+            and takes(record, sources, fold)
         ]
         return StudySet(self.folder, self.info, self.dataset.select(wanted))

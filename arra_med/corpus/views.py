@@ -75,7 +75,7 @@ def partners(studies: StudySet, sources: Sequence[str] = (), fold: PatientFold |
     for row in order:
         name = "held-out"
         if records[row].split == AUGMENTED_SPLIT:
-            name = "chosen training" if takes(records[row], sources, fold or PatientFold()) else "other training"
+            name = "chosen training" if takes(records[row], sources, fold) else "other training"
         groups.setdefault(name, []).append(row)
     partner = [0] * len(order)
     for name, rows in groups.items():

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from arra_med.corpus.contents import image_contents
-from arra_med.corpus.folds import PatientFold, takes
+from arra_med.corpus.folds import PatientFold, trains
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.views import digest_of_bytes
 from arra_med.encoders.base import FrozenEncoder
@@ -38,7 +38,7 @@ def trained_on(info: BundleInfo) -> TrainedOn:
         ) from None
 
     def trained(record: StudyRecord) -> bool:
-        return record.split == "train" and takes(record, sources, fold)
+        return trains(record, sources, fold)
 
     return trained
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from arra_med.errors import EvaluationError
@@ -13,8 +12,7 @@ from arra_med.evaluate.finding_judge import LabelledFeatures
 from arra_med.evaluate.prompt_effect import measure_prompt_effect
 from arra_med.evaluate.shared_tasks import Task
 from arra_med.evaluate.source_control import measure_source_control
-from arra_med.evaluate.study_images import training_reals
-from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, Study
+from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, TRAIN, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.evaluate.utility import measure_utility
 from arra_med.generate.session import ReportToImage
@@ -111,8 +109,8 @@ def _labelled(study: Study, part: str) -> LabelledFeatures:
 
 def _source_control(study: Study, real: LabelledFeatures) -> dict[str, Any]:
     """How well the judge tells sources apart on real images; why it does not say where there is one source only."""
-    training = training_reals(study.studies, study.config)
-    features = study.real_features(study.judge, "train", training)
+    training = study.real(TRAIN)
+    features = study.real_features(study.judge, TRAIN, training)
     try:
         found = measure_source_control(LabelledFeatures(real.judge, features, training.records))
     except EvaluationError as error:
@@ -144,11 +142,10 @@ def _prompt_effect_task(study: Study, arm: str) -> Task:
 
 
 def _prompt_effects(study: Study) -> list[dict[str, Any]]:
-    rows: Sequence[dict[str, Any]] = []
-    if study.config.prompt_findings:
-        rows = [
-            {"arm": arm, **row}
-            for arm in study.used_arms()
-            for row in json.loads((study.out / "arms" / arm / PROMPT_EFFECT_FILE).read_text(encoding="utf-8"))
-        ]
-    return list(rows)
+    if not study.config.prompt_findings:
+        return []
+    return [
+        {"arm": arm, **row}
+        for arm in study.used_arms()
+        for row in json.loads((study.out / "arms" / arm / PROMPT_EFFECT_FILE).read_text(encoding="utf-8"))
+    ]

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from arra_med.config import StrictModel, dump_config, load_config, resolve_device
-from arra_med.corpus.features import extract_features
+from arra_med.corpus.features import PERMUTED_PREFIX, extract_features
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
 from arra_med.encoders import load_encoder
 from arra_med.encoders.base import FrozenEncoder
+from arra_med.encoders.config import RANDOM_PREFIX
 from arra_med.encoders.hub import display_name
 from arra_med.encoders.provenance import encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
@@ -26,11 +27,7 @@ from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_dista
 from arra_med.evaluate.held_out import RealImages
 from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
 from arra_med.evaluate.study_guards import GuardsRecord, guard_once, require_same_corpus, require_wordings
-from arra_med.evaluate.study_images import (
-    held_out_stratum,
-    judge_patients,
-    training_reals,
-)
+from arra_med.evaluate.study_images import held_out_stratum, judge_patients, training_reals
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.generate.sampling import SamplingRules
 from arra_med.models.bundle import ModelBundle
@@ -39,7 +36,7 @@ from arra_med.training.run import train
 
 SETTINGS_FILE, GUIDANCE_FILE, RUN_FILE = "study.yaml", "guidance.json", "run.json"
 LOCKS = "locks"
-TEST, JUDGE_FOLD = "test", "judge_fold"
+TEST, JUDGE_FOLD, TRAIN = "test", "judge_fold", "train"
 _BATCH = 32
 
 
@@ -83,6 +80,7 @@ class Study:
         self.missing_judges: list[str] = []
         self._exposures = [encoder_exposure(self.judge, config.judge)]
         self._load_other_judges()
+        self._real: dict[str, RealImages] = {}
         self.guards = self._guard()
 
     def run(self) -> None:
@@ -101,7 +99,14 @@ class Study:
         return [self.config.baseline, *self.config.of_role("treatment")]
 
     def real(self, part: str) -> RealImages:
-        """The real images that a drawing's prompts come from."""
+        """The real images of a part: those that a drawing's prompts come from, or some that trained; read once."""
+        if part not in self._real:
+            self._real[part] = self._read(part)
+        return self._real[part]
+
+    def _read(self, part: str) -> RealImages:
+        if part == TRAIN:
+            return training_reals(self.studies, self.config)
         if part == JUDGE_FOLD:
             return judge_patients(self.studies, self.config)
         return held_out_stratum(self.studies, self.config, self.config.judged_split if part == TEST else "validation")
@@ -112,7 +117,7 @@ class Study:
 
     def projection(self, encoder: FrozenEncoder) -> FeatureProjection:
         """The projection of the primary distance, fitted to real training images."""
-        features = self.real_features(encoder, "train", training_reals(self.studies, self.config))
+        features = self.real_features(encoder, TRAIN, self.real(TRAIN))
         return FeatureProjection.fit(features, self.config.num_dims)
 
     def rules(self, arm: str) -> SamplingRules:
@@ -178,11 +183,9 @@ class Study:
             self._exposures.append(encoder_exposure(encoder, name))
 
     def _guard(self) -> GuardsRecord:
-        teachers = []
-        for name in self._teachers():
-            source = name.removeprefix("permuted:")
-            if not source.startswith("random:"):  # a control that has seen nothing
-                teachers.append(encoder_exposure(load_encoder(source), source))
+        sources = dict.fromkeys(name.removeprefix(PERMUTED_PREFIX) for name in self._teachers())
+        learned = [name for name in sources if not name.startswith(RANDOM_PREFIX)]  # the others have seen nothing
+        teachers = [encoder_exposure(load_encoder(name), name) for name in learned]
         with lock(self.out / LOCKS, "guards"):
             return guard_once(self.out, self.studies, self.corpus, self.config, self.judge, self._exposures, teachers)
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from arra_med.corpus.features import PERMUTED_PREFIX, read_features
-from arra_med.corpus.folds import takes
+from arra_med.corpus.folds import trains
 from arra_med.corpus.views import view_key
 from arra_med.encoders.config import RANDOM_PREFIX
 from arra_med.evaluate.study_run import Study
@@ -27,7 +27,7 @@ def teacher_rows(study: Study) -> list[dict[str, Any]]:
     keys = [
         view_key(record.image_id, 0)
         for record in study.corpus.records
-        if record.split == "train" and takes(record, training.sources, training.fold)
+        if trains(record, training.sources, training.fold)
     ]
     rows = []
     for name, arm in study.config.arms.items():

@@ -12,7 +12,7 @@ from arra_med.config import dump_config, resolve_device
 from arra_med.corpus.collator import Collator
 from arra_med.corpus.dataset import TrainingDataset
 from arra_med.corpus.features import TeacherFeature, read_features
-from arra_med.corpus.folds import takes
+from arra_med.corpus.folds import trains
 from arra_med.corpus.stream import SequenceStream
 from arra_med.corpus.tokenize import Corpus, count_labels, folder_sha256
 from arra_med.errors import ConfigError, CorpusError
@@ -243,7 +243,7 @@ def _training_sentences(corpus: Corpus, config: TrainConfig) -> list[str]:
 
 
 def _training_records(corpus: Corpus, config: TrainConfig) -> list[StudyRecord]:
-    return [r for r in corpus.records if r.split == "train" and takes(r, config.sources, config.fold)]
+    return [record for record in corpus.records if trains(record, config.sources, config.fold)]
 
 
 def _bundle_info(
