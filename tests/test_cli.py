@@ -250,7 +250,9 @@ def test_the_report_comes_from_exactly_one_place(tmp_path: Path) -> None:
     assert _read_report(None, path) == "PA view. Pleural effusion."
     assert _read_report("Normal.", None) == "Normal."
     for both in ((None, None), ("Normal.", path)):
-        with pytest.raises(UserError, match="give the report once: --report TEXT or --report-file FILE"):
+        with pytest.raises(
+            UserError, match="give what to draw once: --report TEXT, --report-file FILE or --prompts FILE.csv"
+        ):
             _read_report(*both)
 
 
@@ -280,4 +282,4 @@ def test_generate_without_a_report_fails_before_anything_heavy_loads(tmp_path: P
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
-    assert done.stderr == "arra-med: give the report once: --report TEXT or --report-file FILE\n"
+    assert done.stderr == "arra-med: give what to draw once: --report TEXT, --report-file FILE or --prompts FILE.csv\n"

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from arra_med.cli.options import (
+    AddressOption,
     BatchOption,
     BurnedInOption,
     DeviceOption,
+    EngineOption,
     ForProcessingOption,
     OrientationOption,
     OutFolder,
@@ -26,14 +28,6 @@ from arra_med.sources import Layout
 
 if TYPE_CHECKING:
     from arra_med.encoders.base import Feature
-
-
-EngineOption = Annotated[
-    Literal["local", "ray"], typer.Option("--engine", help="This machine, or a Ray cluster that sees the same files.")
-]
-AddressOption = Annotated[
-    str, typer.Option("--address", metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is this machine's own.")
-]
 
 
 class FeatureKind(StrEnum):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from arra_med.cli.options import DeviceOption, OutFolder, SeedOption
+from arra_med.cli.batch_drawing import draw_table, quiet_transformers
+from arra_med.cli.options import AddressOption, DeviceOption, EngineOption, OutFolder, SeedOption
 from arra_med.config import resolve_device
 from arra_med.errors import ReportError, UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 bundle_app = typer.Typer(help="Shows and imports model bundles.")
 
 _MAX_REPORT_BYTES = 1_000_000
+_ONE_SOURCE = "give what to draw once: --report TEXT, --report-file FILE or --prompts FILE.csv"
 
 
 def generate(
@@ -25,6 +27,10 @@ def generate(
     report: Annotated[str | None, typer.Option("--report", metavar="TEXT", help="The report.")] = None,
     report_file: Annotated[
         Path | None, typer.Option("--report-file", metavar="FILE", help="A text file with the report; - reads stdin.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="A table with a column report, and optional ones as the options below."),
     ] = None,
     modality: Annotated[Modality | None, typer.Option(help="What to draw; by default what the bundle draws.")] = None,
     view: Annotated[View | None, typer.Option(help="Projection; by default what the report says.")] = None,
@@ -46,18 +52,51 @@ def generate(
         float | None, typer.Option(metavar="P", help="Draw from the likeliest tokens that make up this share.")
     ] = None,
     image_format: Annotated[Literal["png"], typer.Option("--format", help="File format.")] = "png",
+    include_report: Annotated[
+        bool, typer.Option("--include-report", help="Keep report and prompt in the JSON files; they may be sensitive.")
+    ] = False,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, metavar="N", help="Images drawn together; changes none of them.")
+    ] = 8,
     device: DeviceOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = "auto",
 ) -> None:
-    """Draws synthetic images from a report.
+    """Draws synthetic images from a report, or from each report of a table.
 
-    Image i of a call has seed SEED + i; the same seed gives the same image.
+    Image i of a report has seed SEED + i; the same seed gives the same image. A table's columns are report, id,
+    modality, view, age_group, laterality, seed, num_images; all but report may be missing or empty. Start the same
+    command again to go on after a stop; images.jsonl lists what is finished.
 
     \b
     Examples:
       arra-med generate --report "PA view. Pleural effusion." -n 4 --out out/
       arra-med generate --report-file report.txt --seed 7 --guidance 2 --out out/
       arra-med generate --modality fundus --report "Right eye. Glaucoma." --out out/
+      arra-med generate --prompts reports.csv --batch 16 --out out/
     """
+    if prompts is not None:
+        if report is not None or report_file is not None:
+            raise UserError(_ONE_SOURCE)
+        rules = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance_scale": guidance}
+        cells = {"view": view, "laterality": laterality, "age_group": age_group, "num_images": num_images}
+        draw_table(
+            prompts,
+            out,
+            rules=rules,
+            cells=cells,
+            seed=seed,
+            bundle=lambda named: _bundle_folder(bundle, modality or named),
+            batch_size=batch,
+            device=device or "auto",
+            engine=engine,
+            address=address,
+            image_format=image_format,
+            include_report=include_report,
+        )
+        return
+    if engine != "local":
+        raise UserError("--engine ray is for tables: give --prompts FILE.csv, or leave --engine out")
     text = _read_report(report, report_file)
     from arra_med.generate.export import save_images
     from arra_med.generate.session import ReportToImage, request_from_settings
@@ -77,11 +116,11 @@ def generate(
         top_p=top_p,
         guidance_scale=guidance,
     )
-    _quiet_transformers()
-    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")))
+    quiet_transformers()
+    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")), max_batch_images=batch)
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
-    for path in save_images(_draw(session, request), out, format=image_format):
+    for path in save_images(_draw(session, request), out, format=image_format, include_report=include_report):
         typer.echo(str(path))
 
 
@@ -104,7 +143,7 @@ def app_command(
       arra-med app
       arra-med app --bundle runs/arra/bundle --port 8000 --no-open
     """
-    _quiet_transformers()
+    quiet_transformers()
     from arra_med_apps.app import launch
 
     folder = None if bundle == "mini" else _bundle_folder(bundle, None)
@@ -125,7 +164,7 @@ def bundle_info(
     """
     from arra_med.models.bundle import ModelBundle
 
-    _quiet_transformers()
+    quiet_transformers()
     loaded = ModelBundle.load(_bundle_folder(bundle, modality))
     typer.echo(loaded.info.model_dump_json(indent=2))
     typer.echo(f"fingerprint: {loaded.fingerprint}")
@@ -145,7 +184,7 @@ def _draw(session: "ReportToImage", request: "GenerationRequest") -> "Generation
 
 def _read_report(report: str | None, report_file: Path | None) -> str:
     if (report is None) == (report_file is None):
-        raise UserError("give the report once: --report TEXT or --report-file FILE")
+        raise UserError(_ONE_SOURCE)
     if report_file is None:
         return report or ""
     try:
@@ -168,12 +207,6 @@ def _bundle_folder(bundle: str, modality: Modality | None) -> Path:
     if modality is None and Path(bundle).is_dir():
         return find_bundle(bundle, read_bundle_info(Path(bundle)).modality)
     return find_bundle(bundle, modality or "cxr")
-
-
-def _quiet_transformers() -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 def _has_screen() -> bool:

@@ -1,7 +1,7 @@
 """Options that several commands share, so that one word means one thing everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,12 @@ ViewsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the random choices.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")]
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="This machine, or a Ray cluster that sees the same files.")
+]
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="auto|local|HOST:PORT", help="The Ray cluster; auto is this machine's own.")
+]
 ForProcessingOption = Annotated[
     bool, typer.Option("--allow-for-processing", help="Read detector signal that is not meant for display.")
 ]

@@ -90,7 +90,12 @@ def require_visible(file: Path, fingerprint: str) -> None:
         EngineError: If it is not: the machines of the cluster do not share the folder.
     """
     if not is_finished(file, fingerprint):
-        raise EngineError(
-            f"{file.parent}: a machine of the cluster wrote {file.name}, which is not to be seen from here; choose an "
-            "--out on storage that all machines share under the same path"
-        )
+        raise unseen(file.parent, file.name)
+
+
+def unseen(folder: Path, what: str) -> EngineError:
+    """Returns what to tell when something that a machine of the cluster wrote into a folder is not to be seen here."""
+    return EngineError(
+        f"{folder}: a machine of the cluster wrote {what}, which is not to be seen from here; choose an --out on storage "
+        "that all machines share under the same path"
+    )

@@ -40,6 +40,7 @@ def save_images(
     folder: Path,
     format: str = "png",  # noqa: A002 (the command line's word)
     *,
+    name: str | None = None,
     include_report: bool = False,
     visible_mark: bool = False,
 ) -> list[Path]:
@@ -52,6 +53,7 @@ def save_images(
         result: The images.
         folder: Where to; made if missing.
         format: `png`.
+        name: What stands between modality and seed in the files' names; files of such a name are replaced.
         include_report: Also store report and prompt in the JSON file; a real report is sensitive.
         visible_mark: Draw the word SYNTHETIC into a corner.
 
@@ -68,7 +70,8 @@ def save_images(
         for index in range(len(result.images)):
             picture = _marked(result.images[index]) if visible_mark else result.images[index]
             provenance = image_provenance(result, index, picture)
-            path = _free_path(folder, f"arra-med_{result.request.modality}_seed{result.seed(index):04d}", provenance)
+            stem = image_stem(result.request.modality, result.seed(index), name)
+            path = folder / f"{stem}.png" if name else _free_path(folder, stem, provenance)
             report = {"report": result.request.report, "prompt": result.prompt.text} if include_report else {}
             with atomic_file(path) as partial:
                 Image.fromarray(picture).save(partial, format="PNG", pnginfo=_text_chunks(result, provenance))
@@ -81,6 +84,11 @@ def save_images(
             "complete: free some space or choose another folder"
         ) from error
     return written
+
+
+def image_stem(modality: str, seed: int, name: str | None = None) -> str:
+    """Returns the name of an image's files, without suffix."""
+    return "_".join(["arra-med", modality, *([name] if name else []), f"seed{seed:04d}"])
 
 
 def image_provenance(result: GenerationResult, index: int, picture: np.ndarray) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """From a report to pictures: prompt, decoding in bounded batches, partial pictures while the tokens arrive."""
 
 import contextlib
-import dataclasses
-import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,12 @@ import numpy as np
 import torch
 
 from arra_med.errors import GenerationError
-from arra_med.generate.cautions import label_cautions
-from arra_med.generate.decoding import stream_image_tokens
+from arra_med.generate.decoding import decode_image_tokens, stream_image_tokens
+from arra_med.generate.prompting import PromptReader, sha256_text
 from arra_med.generate.request import GenerationRequest, request_from_settings
 from arra_med.generate.sampling import SamplingRules
 from arra_med.imaging.view import to_uint8
-from arra_med.records.report import Prompt, report_prompt
+from arra_med.records.report import Prompt
 from arra_med.runs import versions
 
 if TYPE_CHECKING:
@@ -94,6 +92,7 @@ class ReportToImage:
         if max_batch_images < 1:
             raise GenerationError(f"max_batch_images is {max_batch_images}, it must be at least 1")
         self.bundle = bundle
+        self._reader = PromptReader(bundle.info, bundle.text_tokenizer)
         self._max_batch_images = max_batch_images
 
     def prompt(self, request: GenerationRequest) -> Prompt:
@@ -103,23 +102,7 @@ class ReportToImage:
             GenerationError: If the bundle makes images of another modality.
             ReportError: If the report holds nothing that can become a prompt.
         """
-        info, layout = self.bundle.info, self.bundle.layout
-        if request.modality != info.modality:
-            raise GenerationError(
-                f"{request.modality} images were asked for, the bundle {info.name} makes {info.modality} images: "
-                "choose the other modality or another bundle"
-            )
-        prompt = report_prompt(
-            request.report,
-            modality=request.modality,
-            view=request.view,
-            age_group=request.age_group,
-            laterality=request.laterality,
-            count_tokens=lambda text: len(self._text_ids(text)),
-            max_tokens=layout.max_text_tokens,
-        )
-        cautions = label_cautions(prompt.text, request.modality, info.label_counts)
-        return dataclasses.replace(prompt, notices=(*prompt.notices, *cautions))
+        return self._reader.prompt(request)
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         """Makes the images without partial pictures.
@@ -148,7 +131,7 @@ class ReportToImage:
             ReportError: If the report holds nothing that can become a prompt.
         """
         prompt = self.prompt(request)
-        prompt_ids = self.bundle.layout.prompt_ids(self._text_ids(prompt.text))
+        prompt_ids = self._reader.token_ids(prompt)
         num_rows = self.bundle.layout.grid[0]
         seeds = [request.seed + index for index in range(request.num_images)]
         size_px, channels = self.bundle.spec.size_px, self.bundle.spec.channels
@@ -177,8 +160,30 @@ class ReportToImage:
         result = GenerationResult(images, torch.cat(batches), prompt, request, self._provenance(request, prompt))
         yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
 
-    def _text_ids(self, text: str) -> list[int]:
-        return self.bundle.layout.text_ids(self.bundle.text_tokenizer, text)
+    def draw_codes(self, requests: Sequence[GenerationRequest]) -> torch.Tensor:
+        """Draws the first image of each request as codes, all in one batch.
+
+        Args:
+            requests: At least one; all with the same sampling rules.
+
+        Returns:
+            int64 (n, h, w) on the CPU; what `finish` makes pictures of.
+
+        Raises:
+            GenerationError: If the rules differ, a request does not fit the bundle, or the model is damaged.
+            ReportError: If a report holds nothing that can become a prompt.
+        """
+        rules = requests[0].rules
+        if any(request.rules != rules for request in requests):
+            raise GenerationError("the requests of a batch differ in their sampling rules: draw them one after another")
+        prompts = [self._reader.token_ids(self.prompt(request)) for request in requests]
+        seeds = [request.seed for request in requests]
+        return decode_image_tokens(self.bundle.model, self.bundle.layout, prompts, rules, seeds)
+
+    def finish(self, request: GenerationRequest, codes: torch.Tensor) -> GenerationResult:
+        """Makes the pictures of a request's codes (n, h, w); may run in another thread than the model."""
+        prompt = self.prompt(request)
+        return GenerationResult(self._pictures(codes), codes, prompt, request, self._provenance(request, prompt))
 
     def _decode(self, codes: torch.Tensor) -> np.ndarray:
         """Codes (B, h, w) -> float32 (B, H, W, C) in [0, 1]; one image at a time, so that no batch changes a pixel."""
@@ -221,8 +226,8 @@ class ReportToImage:
             "view": prompt.view,
             "age_group": prompt.age_group,
             "laterality": prompt.laterality,
-            "report_sha256": hashlib.sha256(request.report.encode()).hexdigest(),
-            "prompt_sha256": hashlib.sha256(prompt.text.encode()).hexdigest(),
+            "report_sha256": sha256_text(request.report),
+            "prompt_sha256": sha256_text(prompt.text),
             "report_section": prompt.section,
             "rules": request.rules.model_dump(mode="json"),
             "device": str(self.bundle.model.device.type),

@@ -107,7 +107,7 @@ class ModelBundle:
         Raises:
             BundleError: If a part is missing, damaged, or does not fit the others.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         import arra_med.models.chameleon
         import arra_med.models.llamagen  # noqa: F401 - both register their classes
@@ -117,9 +117,9 @@ class ModelBundle:
             model, loading = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, output_loading_info=True
             )
-            text_tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            text_tokenizer = load_text_tokenizer(folder)
             image_tokenizer = load_image_tokenizer(folder / IMAGE_TOKENIZER_FOLDER, device)
-        except TokenizerError as error:
+        except (BundleError, TokenizerError) as error:
             raise BundleError(str(error)) from None
         except Exception as error:  # noqa: BLE001 - transformers and safetensors raise many types for a damaged file
             kind = type(error).__name__
@@ -184,6 +184,22 @@ def read_bundle_info(folder: Path) -> BundleInfo:
     if info.format_version != FORMAT_VERSION:
         raise BundleError(f"{folder}: bundle format {info.format_version}, this version reads {FORMAT_VERSION}; update")
     return info
+
+
+def load_text_tokenizer(folder: Path) -> Any:
+    """Opens a bundle's text tokenizer alone.
+
+    Raises:
+        BundleError: If it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # noqa: BLE001 - transformers raises many types for a damaged file
+        raise BundleError(
+            f"{folder}: the tokenizer cannot be read ({type(error).__name__}); copy the bundle again"
+        ) from None
 
 
 def bundle_fingerprint(folder: Path) -> str:

@@ -9,13 +9,12 @@ import difflib
 import json
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from arra_med.errors import ManifestError
+from arra_med.records.row_problems import RowProblems, read_csv_rows
 from arra_med.records.study import (
     AgeGroup,
     Laterality,
@@ -47,26 +46,6 @@ _FILLED = ("image_id", "path", "modality", "source")
 _OLDEST_YEARS = 130
 
 
-@dataclass
-class _Problems:
-    """Broken rules, each with the rows that break it."""
-
-    rows: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, row: int, rule: str) -> None:
-        if not self.rows[rule] or self.rows[rule][-1] != row:
-            self.rows[rule].append(row)
-
-    def raise_if_any(self, path: Path) -> None:
-        if self.rows:
-            bad = {row for rows in self.rows.values() for row in rows}
-            lines = [f"row {_ranges(rows)}: {rule}" for rule, rows in sorted(self.rows.items(), key=lambda i: i[1][0])]
-            raise ManifestError(
-                f"{path}: {len(bad)} bad rows; mend them and try again (row 1 is the first below the header):\n"
-                + "\n".join(lines)
-            )
-
-
 def read_manifest(path: Path) -> list[StudyRecord]:
     """Reads a table of studies.
 
@@ -81,10 +60,10 @@ def read_manifest(path: Path) -> list[StudyRecord]:
         ManifestError: If the file cannot be read, columns are missing or unknown, or any row breaks a rule; the message
             lists every rule with its rows and column. No cell is quoted: a shifted column may hold identifiers.
     """
-    problems = _Problems()
+    problems = RowProblems()
     rows = list(_read_rows(path, problems))
     if not rows:
-        problems.raise_if_any(path)
+        problems.raise_if_any(path, ManifestError)
         raise ManifestError(f"{path}: holds no rows; a manifest needs at least one study")
     _check_columns(path, {name for _, row in rows for name in row})
     records = []
@@ -102,7 +81,7 @@ def read_manifest(path: Path) -> list[StudyRecord]:
         if record.split and splits.setdefault(patient, record.split) != record.split:
             problems.add(number, "column 'split': an earlier row puts the same patient into another split")
         records.append(record)
-    problems.raise_if_any(path)
+    problems.raise_if_any(path, ManifestError)
     return records
 
 
@@ -148,7 +127,7 @@ def _check_columns(path: Path, names: Iterable[str]) -> None:
         raise ManifestError(f"{path}: {'; '.join(complaints)}. Known columns: {', '.join(COLUMNS)}")
 
 
-def _read_rows(path: Path, problems: _Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_rows(path: Path, problems: RowProblems) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (row number from 1, row); reports rows that are no rows at all."""
     _check_suffix(path)
     if not path.is_file():
@@ -162,7 +141,7 @@ def _read_rows(path: Path, problems: _Problems) -> Iterator[tuple[int, dict[str,
             yield from _read_json_lines(path.read_text(encoding="utf-8-sig"), problems)
         else:
             with path.open(encoding="utf-8-sig", newline="") as stream:
-                yield from _read_csv(csv.DictReader(stream, strict=True), problems)
+                yield from read_csv_rows(csv.DictReader(stream, strict=True), problems)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror or 'not a table of this kind'})") from None
     except UnicodeDecodeError:
@@ -172,16 +151,7 @@ def _read_rows(path: Path, problems: _Problems) -> Iterator[tuple[int, dict[str,
         raise ManifestError(f"{path}: is not a valid {path.suffix} table; export it again") from None
 
 
-def _read_csv(reader: csv.DictReader, problems: _Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, row in enumerate(reader, start=1):
-        if None in row:
-            problems.add(number, "has more cells than the header has columns")
-        elif None in row.values():
-            problems.add(number, "has fewer cells than the header has columns")
-        yield number, {name: cell or "" for name, cell in row.items() if name is not None}
-
-
-def _read_json_lines(text: str, problems: _Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_json_lines(text: str, problems: RowProblems) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(filter(str.strip, text.split("\n")), start=1):
         try:
             row = json.loads(line)
@@ -193,7 +163,7 @@ def _read_json_lines(text: str, problems: _Problems) -> Iterator[tuple[int, dict
             problems.add(number, "is not a JSON object on one line")
 
 
-def _values_of(row: Mapping[str, Any], number: int, problems: _Problems) -> dict[str, Any] | None:
+def _values_of(row: Mapping[str, Any], number: int, problems: RowProblems) -> dict[str, Any] | None:
     """Returns the values of a record, or `None` if the row breaks a rule."""
     rules = []
     cells = {name: "" if row.get(name) is None else row[name] for name in COLUMNS}
@@ -259,14 +229,3 @@ def _parquet_schema() -> Any:
     kinds = {"age": pyarrow.float64(), "labels": pyarrow.list_(pyarrow.string())}
     kinds |= dict.fromkeys(_TRUTH_COLUMNS, pyarrow.bool_())
     return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS])
-
-
-def _ranges(rows: Sequence[int]) -> str:
-    """Returns rows as text, neighbours joined: [2, 3, 4, 9] -> "2-4, 9"."""
-    parts: list[list[int]] = []
-    for row in rows:
-        if parts and row == parts[-1][1] + 1:
-            parts[-1][1] = row
-        else:
-            parts.append([row, row])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

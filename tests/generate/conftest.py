@@ -1,5 +1,7 @@
 """A tiny random language model with an image vocabulary, shared by the tests of this room."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -59,3 +61,18 @@ def bundle(model: PreTrainedModel) -> ModelBundle:
         training={},
     )
     return ModelBundle(model, PreTrainedTokenizerFast(tokenizer_object=words), image_tokenizer, info, "ab" * 32)
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle as files."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    ModelBundle.save(
+        folder,
+        model=bundle.model,
+        text_tokenizer=bundle.text_tokenizer,
+        image_tokenizer=bundle.image_tokenizer,
+        info=bundle.info,
+        card="# tiny",
+    )
+    return folder

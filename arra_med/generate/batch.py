@@ -1,0 +1,187 @@
+"""Tables of prompts become folders of images: thousands of them, stopped and gone on with at any moment.
+
+What is finished is known by its content alone (`batch_plan.finished_record`), so a run that was killed leaves nothing
+that has to be mended. `images.jsonl` lists the finished images; it is written whole, at the start and at the end.
+"""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from arra_med.config import Device
+from arra_med.corpus.engine import LOCAL, EngineChoice, run_shards, unseen
+from arra_med.corpus.parquet import clear_disk_errors, progress_bar
+from arra_med.errors import GenerationError
+from arra_med.generate.batch_plan import PlannedImage, finished_record, plan_batches, plan_images, read_record
+from arra_med.generate.batch_worker import BatchRun, BatchWorker, pack_batches
+from arra_med.generate.prompt_table import PromptRow
+from arra_med.generate.prompting import PromptReader
+from arra_med.generate.session import SYNTHETIC_NOTICE
+from arra_med.models.bundle import ModelBundle, bundle_fingerprint, load_text_tokenizer, read_bundle_info
+from arra_med.runs import atomic_file
+
+INDEX_FILE = "images.jsonl"
+DEFAULT_BATCH_SIZE = 8
+_LOCK_FILE = ".generate.lock"
+_TASKS_AT_LEAST, _BATCHES_OF_A_TASK_AT_MOST = 64, 4
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of a table.
+
+    Attributes:
+        total: Images that the table asks for.
+        kept: Those that were there already.
+        index: The list of all of them.
+        cautions: What a user should be told, with the number of images each sentence belongs to.
+        batch_size: Images drawn together in the end; smaller than asked for where the memory was full.
+    """
+
+    total: int
+    kept: int
+    index: Path
+    cautions: dict[str, int]
+    batch_size: int
+
+
+def draw_table(
+    table: Path,
+    rows: Sequence[PromptRow],
+    bundle: Path,
+    out: Path,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    device: Device = "auto",
+    engine: EngineChoice = LOCAL,
+    image_format: str = "png",
+    include_report: bool = False,
+    open_bundle: Callable[[BatchRun], ModelBundle] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    progress: bool = True,
+) -> BatchReport:
+    """Draws every image of a table that is not there yet; an image does not depend on its batch, nor on the engine.
+
+    Args:
+        table: The table's path, for messages.
+        rows: What `read_prompt_table` read from it.
+        bundle: Folder of the bundle.
+        out: Folder of the images; made if missing. Files of a planned name that hold something else are replaced.
+        batch_size: Images drawn together; halved for the rest of the run where the memory is full.
+        device: Where the model runs.
+        engine: Which machines draw; under Ray `bundle` and `out` lie where all of them see them.
+        image_format: As `save_images` takes it.
+        include_report: Also store report and prompt in the JSON records; a real report is sensitive.
+        open_bundle: Opens the bundle where the work is done; by default `ModelBundle.load`.
+        tell: Is told, in whole sentences, what a user should know while it happens.
+        progress: Show a bar with images a second and the time left on stderr.
+
+    Raises:
+        GenerationError: If `batch_size` is below 1, another run is at work in `out`, a report holds nothing that can
+            become a prompt, the memory is too small for one image, or `out` cannot be written.
+        BundleError: If the bundle is damaged.
+        EngineError: If there is no such cluster, or its machines do not see the same files.
+    """
+    if batch_size < 1:
+        raise GenerationError(f"a batch of {batch_size} images was asked for: give at least 1")
+    info = read_bundle_info(bundle)
+    images = plan_images(table, rows, PromptReader(info, load_text_tokenizer(bundle)), bundle_fingerprint(bundle))
+    worker = BatchWorker(BatchRun(bundle, out, batch_size, device, image_format, include_report), open_bundle)
+    with (
+        clear_disk_errors(GenerationError, out),
+        _alone(out),
+        progress_bar("drawing", len(images), progress) as advance,
+    ):
+        unfinished = _clear_unfinished(images, out, include_report)
+        num_kept = len(images) - len(unfinished)
+        advance(num_kept)
+        _write_index(out, images)
+        smallest = batch_size
+        try:
+            for told in _run(worker, unfinished, advance, engine, device):
+                if told["batch_size"] < smallest:
+                    smallest = told["batch_size"]
+                    tell(f"the memory is full: going on with {smallest} images at a time instead of {batch_size}")
+        except BaseException:
+            with contextlib.suppress(OSError):  # the disk may be full; the next run writes it again
+                _write_index(out, images)
+            raise
+        if num_unseen := len(images) - _write_index(out, images):
+            raise unseen(out, f"{num_unseen} images")
+    cautions = Counter(caution for image in images for caution in image.cautions)
+    return BatchReport(len(images), num_kept, out / INDEX_FILE, dict(cautions.most_common()), smallest)
+
+
+def _clear_unfinished(images: Sequence[PlannedImage], out: Path, include_report: bool) -> list[PlannedImage]:
+    """Returns the images to be made; removes their stale records, and what a killed run left half written."""
+    for pattern in (".arra-med_*.partial", f".{INDEX_FILE}.*.partial"):
+        for partial in out.glob(pattern):
+            partial.unlink(missing_ok=True)
+    unfinished = [image for image in images if finished_record(image, out, include_report) is None]
+    for image in unfinished:
+        image.record_path(out).unlink(missing_ok=True)
+    return unfinished
+
+
+def _run(
+    worker: BatchWorker,
+    images: Sequence[PlannedImage],
+    advance: Callable[[int], None],
+    engine: EngineChoice,
+    device: Device,
+) -> Iterator[dict[str, Any]]:
+    batches = plan_batches(images, worker.run.batch_size)
+    if not batches:
+        return
+    size = max(1, min(_BATCHES_OF_A_TASK_AT_MOST, len(batches) // _TASKS_AT_LEAST))
+    groups = [batches[start : start + size] for start in range(0, len(batches), size)]
+    sizes = [sum(map(len, group)) for group in groups]
+    yield from run_shards(worker, [pack_batches(group) for group in groups], sizes, advance, engine, device=device)
+
+
+def _write_index(out: Path, images: Sequence[PlannedImage]) -> int:
+    """Lists the planned images whose record is there, in the order of the table; returns how many."""
+    num_listed = 0
+    with atomic_file(out / INDEX_FILE) as partial, partial.open("w", encoding="utf-8") as lines:
+        for image in images:
+            record = read_record(image, out)
+            if record is not None:
+                lines.write(json.dumps(_index_row(image, record), ensure_ascii=False) + "\n")
+                num_listed += 1
+    return num_listed
+
+
+def _index_row(image: PlannedImage, record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": image.id or None,
+        "row": image.row,
+        "file": record["file"],
+        "seed": image.request.seed,
+        "request_sha256": image.request_sha256,
+        "pixels_sha256": record["pixels_sha256"],
+        "bundle": record["bundle"]["name"],
+        "licence_class": record["bundle"]["licence_class"],
+        "notice": SYNTHETIC_NOTICE,
+        "cautions": list(image.cautions),
+    }
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; the operating system lets go of it when a process ends, however it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / _LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise GenerationError(f"{out}: another run draws into it; wait for its end, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,61 @@
+"""What a bundle's model reads for a request; needs its description and text tokenizer, not its weights."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+from arra_med.errors import GenerationError
+from arra_med.generate.cautions import label_cautions
+from arra_med.generate.request import GenerationRequest
+from arra_med.models.bundle import BundleInfo
+from arra_med.records.report import Prompt, report_prompt
+
+
+class PromptReader:
+    """Turns requests into prompts and their tokens.
+
+    Args:
+        info: Of the bundle.
+        text_tokenizer: Of the bundle.
+    """
+
+    def __init__(self, info: BundleInfo, text_tokenizer: Any) -> None:
+        self._info = info
+        self._text_tokenizer = text_tokenizer
+
+    def prompt(self, request: GenerationRequest) -> Prompt:
+        """Returns what the model will read; its notices hold every caution for the user.
+
+        Raises:
+            GenerationError: If the bundle makes images of another modality.
+            ReportError: If the report holds nothing that can become a prompt.
+        """
+        info = self._info
+        if request.modality != info.modality:
+            raise GenerationError(
+                f"{request.modality} images were asked for, the bundle {info.name} makes {info.modality} images: "
+                "choose the other modality or another bundle"
+            )
+        prompt = report_prompt(
+            request.report,
+            modality=request.modality,
+            view=request.view,
+            age_group=request.age_group,
+            laterality=request.laterality,
+            count_tokens=lambda text: len(self._text_ids(text)),
+            max_tokens=info.layout.max_text_tokens,
+        )
+        cautions = label_cautions(prompt.text, request.modality, info.label_counts)
+        return dataclasses.replace(prompt, notices=(*prompt.notices, *cautions))
+
+    def token_ids(self, prompt: Prompt) -> list[int]:
+        """Returns the sequence that the image's tokens follow."""
+        return self._info.layout.prompt_ids(self._text_ids(prompt.text))
+
+    def _text_ids(self, text: str) -> list[int]:
+        return self._info.layout.text_ids(self._text_tokenizer, text)
+
+
+def sha256_text(text: str) -> str:
+    """Returns the SHA-256 of a text in UTF-8, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
