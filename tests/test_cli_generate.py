@@ -1,6 +1,7 @@
 """`arra-med generate` and `bundle info` on a tiny random bundle, from the command line to the files."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +91,31 @@ def test_the_same_seed_gives_the_same_pixels_alone_and_in_a_batch(bundle: Path, 
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
+def test_a_table_becomes_images_and_their_list(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "prompts.csv", tmp_path / "out"
+    table.write_text(f"id,report,num_images\nfirst,{REPORT},2\n../second,Normal.,1\n")
+    assert generate(bundle, out, "--prompts", str(table), "--batch", "2") == 0
+    told = capsys.readouterr()
+    assert (
+        told.out == f"3 synthetic images written to {out}, 0 kept from an earlier run; list: {out / 'images.jsonl'}\n"
+    )
+    assert "ffusion" not in told.err
+    listed = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in listed] == ["first", "first", "../second"]
+    assert {row["file"] for row in listed} == {path.name for path in out.glob("*.png")}
+    assert generate(bundle, out, "--prompts", str(table)) == 0
+    assert "0 synthetic images written" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["--report", REPORT, "--prompts", "a.csv"], "--report-file FILE or --prompts FILE.csv"),
+        (["--prompts", "none.csv"], "none.csv: there is no such file"),
+        (["--report", REPORT, "--engine", "ray"], "--engine ray is for tables: give --prompts FILE.csv"),
+        (["--prompts", "none.csv", "--engine", "spark"], "'spark' is not one of"),
         (["--report", REPORT, "-n", "0"], "num_images is 0, it must be greater than or equal to 1"),
         (["--report", REPORT, "--temperature", "-1"], "temperature is -1.0, it must be"),
         (["--report", REPORT, "--laterality", "L"], "an eye was given for a chest X-ray"),
@@ -110,6 +133,19 @@ def test_wrong_requests_exit_2_with_one_sentence_and_write_nothing(
     assert told.err.count("\n") == 1
     assert sentence in told.err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_whose_extra_is_missing_is_named(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text(f"report\n{REPORT}\n")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "arra_med.corpus.ray_engine", raising=False)
+    assert generate(bundle, tmp_path / "out", "--prompts", str(table), "--engine", "ray") == 2
+    assert capsys.readouterr().err.endswith(
+        "arra-med: this command needs the package ray: pip install 'arra-med[ray]'\n"
+    )
 
 
 def test_a_folder_that_is_no_bundle_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

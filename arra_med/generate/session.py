@@ -94,6 +94,7 @@ class ReportToImage:
         self.bundle = bundle
         self._reader = PromptReader(bundle.info, bundle.text_tokenizer)
         self._max_batch_images = max_batch_images
+        self._versions = versions()
 
     def prompt(self, request: GenerationRequest) -> Prompt:
         """Returns what the model will read; its notices hold every caution for the user.
@@ -232,7 +233,7 @@ class ReportToImage:
             "rules": request.rules.model_dump(mode="json"),
             "device": str(self.bundle.model.device.type),
             "dtype": str(self.bundle.model.dtype).removeprefix("torch."),
-            "versions": versions(),
+            "versions": self._versions,
         }
 
 
