@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from arra_med.encoders import load_encoder
-from arra_med.errors import EvaluationError
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.copy_evidence import copies_by_arm
 from arra_med.evaluate.drawing import read_drawing, reconstruct_images
@@ -16,6 +15,7 @@ from arra_med.evaluate.feature_spaces import ArrayViews, encoder_space, gradient
 from arra_med.evaluate.membership_audit import membership_by_seed
 from arra_med.evaluate.shared_tasks import Task
 from arra_med.evaluate.study_images import repeated_images, training_reals
+from arra_med.evaluate.study_readings import or_reason
 from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.models.bundle import ModelBundle
@@ -32,8 +32,8 @@ def privacy_tasks(study: Study) -> list[Task]:
     copies, membership = study.out / COPIES_FILE, study.out / MEMBERSHIP_FILE
     return [
         # it tells which training image a drawing resembles
-        Task("copies", copies, lambda: write_json(copies, _explained(_copies, study), mode=0o600)),
-        Task("membership", membership, lambda: write_json(membership, _explained(_membership, study))),
+        Task("copies", copies, lambda: write_json(copies, or_reason(lambda: _copies(study)), mode=0o600)),
+        Task("membership", membership, lambda: write_json(membership, or_reason(lambda: _membership(study)))),
     ]
 
 
@@ -78,15 +78,6 @@ def _membership(study: Study) -> dict[str, Any]:
         left_out=sorted(repeated_images(study.studies, config)),
         progress=True,
     )
-
-
-def _explained(audit: Any, study: Study) -> dict[str, Any]:
-    """An audit's result, or why the study is too small for it: the comparison does not depend on it."""
-    try:
-        found: dict[str, Any] = audit(study)
-    except EvaluationError as error:
-        return {"reason": str(error)}
-    return found
 
 
 def _without_rows(copies: dict[str, Any]) -> dict[str, Any]:
