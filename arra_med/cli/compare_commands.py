@@ -1,5 +1,6 @@
 """`arra-med compare`: a registered study, from teacher features to the report."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,10 @@ def compare(
     ],
     out: OutFolder,
     settings: SetOption = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Also write FOLDER/<study>.md and small figures, without pictures that may not be passed on."),
+    ] = None,
 ) -> None:
     """Runs a study: did alignment help?
 
@@ -24,10 +29,12 @@ def compare(
     \b
     Examples:
       arra-med compare study_cxr.yaml --out runs/study_cxr
+      arra-med compare study_cxr.yaml --out runs/study_cxr --page docs/results
       arra-med compare study_cxr.yaml --set exploratory=true --set training.steps=20 --out runs/rehearsal
     """
     from arra_med.config import load_config, shipped_config
     from arra_med.evaluate.study_comparison import compare as write_comparison
+    from arra_med.evaluate.study_page import write_page
     from arra_med.evaluate.study_report import write_report
     from arra_med.evaluate.study_run import Study
     from arra_med.evaluate.study_samples import sample_pairs
@@ -35,7 +42,10 @@ def compare(
 
     study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, say=typer.echo)
     told = write_comparison(study)
-    report = write_report(out, told, sample_pairs(study))
+    samples = sample_pairs(study)
+    report = write_report(out, told, samples)
     for verdict in told["primary"]["verdicts"]:
         typer.echo(f"{verdict['arm']}: {verdict['tier']}: {verdict['reason']}")
     typer.echo(f"report: {report}")
+    if page:
+        typer.echo(f"page: {write_page(page, out, told, samples)}")

@@ -21,7 +21,7 @@ from arra_med.evaluate.study_tables import (
 )
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.reporting.html import Cell, HtmlReport, Section
-from arra_med.reporting.tables import Table, add_table, markdown
+from arra_med.reporting.tables import Table, add_table, escaped, markdown
 from arra_med.runs import atomic_file
 
 REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
@@ -33,8 +33,10 @@ _FURTHER = {
     "utility": "Utility for training",
     "privacy": "Privacy",
 }
+_PLOT_OF = {"Primary distance": "seeds", "Effects": "reductions", "Held-out loss": "curves"}
+_SAMPLES_BEFORE = "Held-out loss"
 _SAMPLE_PX = 256
-_PLOT_WORDS = {
+PLOT_WORDS = {
     "seeds": "Each point is one training; a grey line joins the arms of one training seed; bars are means. The floors are "
     "not at the same number of images: see the table of floors.",
     "reductions": "Reduction of the primary distance of each arm against the baseline and the controls.",
@@ -62,39 +64,48 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
         The report.
     """
     plots = write_plots(out, told)
-    study = f"{told['name']}{', exploratory' if told['exploratory'] else ''}"
     report = HtmlReport(
-        f"Study {study}",
+        _heading(told),
         banner=SYNTHETIC_NOTICE,
         subtitle=told["question"],
         footer=f"arra-med {told['versions'].get('arra-med', '')}, {told['date']}; settings {told['settings']['sha256']}",
     )
     _answer(report.section("Answer"), told)
-    section = report.section("Primary distance")
-    add_table(section, primary_table(told))
-    section.plot(plots["seeds"], _PLOT_WORDS["seeds"])
-    add_table(section, floors_table(told))
-    tables = [primary_table(told), floors_table(told)]
-    if told["primary"]["effects"]:
-        section = report.section("Effects")
-        section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
-        tables.append(effects_table(told))
-        add_table(section, tables[-1])
-    if samples:
-        _samples(report.section("Sample pairs"), samples)
-    for title, its_tables in _further(told):
+    for title, tables in _sections(told):
+        if title == _SAMPLES_BEFORE and samples:
+            _samples(report.section("Sample pairs"), samples)
         section = report.section(title)
-        for table in its_tables:
+        if title in _PLOT_OF and _PLOT_OF[title] in plots:
+            section.plot(plots[_PLOT_OF[title]], PLOT_WORDS[_PLOT_OF[title]])
+        for table in tables:
             add_table(section, table)
-        if title == "Held-out loss" and "curves" in plots:
-            section.plot(plots["curves"], _PLOT_WORDS["curves"])
-        tables += its_tables
-    _limits(report.section("Limits"), told)
+    limits = report.section("Limits")
+    for sentence in limit_sentences(told):
+        limits.text(sentence)
     _checklist(report.section("CLAIM 2024"), told)
     report.write(out / REPORT_FILE)
+    opening = [escaped(sentence) for sentence in opening_sentences(told)]
     with atomic_file(out / TABLES_FILE) as partial:
-        partial.write_text(markdown(tables, f"Study {study}", SYNTHETIC_NOTICE), encoding="utf-8")
+        text = markdown(report_tables(told), _heading(told), SYNTHETIC_NOTICE, opening)
+        partial.write_text(text, encoding="utf-8")
     return out / REPORT_FILE
+
+
+def report_tables(told: Mapping[str, Any]) -> list[Table]:
+    """Returns all tables of a study in order."""
+    return [table for _, tables in _sections(told) for table in tables]
+
+
+def opening_sentences(told: Mapping[str, Any]) -> list[str]:
+    """Returns what comes before all tables: what was asked, what could be found, what was found, and how it was judged."""
+    detectable = told["primary"]["detectable"]
+    return [
+        f"Asked: {told['question']}",
+        *([_exploratory(told)] if told["exploratory"] else []),
+        *answer_sentences(told),
+        *([_about_power(detectable)] if detectable else []),
+        *_how_it_was_judged(told),
+    ]
 
 
 def answer_sentences(told: Mapping[str, Any]) -> list[str]:
@@ -107,8 +118,7 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
         ]
     sentences = [
         f"What this study could find: with {detectable['num_seeds']} training seeds for each arm, a reduction of "
-        f"{detectable['reduction']:.1%} or more is found {detectable['power']:.0%} of the time at a two-sided level of "
-        f"{detectable['alpha']:.0%}, as the spread of the baseline's seeds has it. A smaller effect can be missed."
+        f"{detectable['reduction']:.1%} or more is found {detectable['power']:.0%} of the time. A smaller effect can be missed."
     ]
     for verdict in primary["verdicts"]:
         mine = [effect for effect in primary["effects"] if effect["arm"] == verdict["arm"]]
@@ -145,16 +155,42 @@ def _about_patients(mine: Sequence[Mapping[str, Any]]) -> str:
     return f" With other test patients the interval is {percent(wider['low'])} to {percent(wider['high'])}: less sure."
 
 
+def _heading(told: Mapping[str, Any]) -> str:
+    return f"Study {told['name']}{', exploratory' if told['exploratory'] else ''}"
+
+
+def _exploratory(told: Mapping[str, Any]) -> str:
+    return (
+        "Exploratory: settings were tried out, or chosen after looking at results. It is judged on the "
+        f"{told['primary']['split']} images; it raises a question, it settles none."
+    )
+
+
+def _about_power(detectable: Mapping[str, Any]) -> str:
+    return (
+        f"What could be found, more exactly: a {detectable['test']}, at a level of {detectable['alpha']:.0%} and a power of "
+        f"{detectable['power']:.0%}, from the spread of the {detectable['num_baseline_seeds']} baseline seeds alone "
+        f"({detectable['seed_spread']:.3g} as a standard deviation of the log distance). So few seeds know their own spread "
+        f"roughly: at the ends of its 95% interval it is {percent(detectable['low'])} or {percent(detectable['high'])}."
+    )
+
+
+def _how_it_was_judged(told: Mapping[str, Any]) -> list[str]:
+    primary = told["primary"]
+    return [
+        "A treatment helps if the 95% interval over seeds lies above 0 against the baseline and against each of its controls. It "
+        f"matches the paper if its reduction is also at least {primary['paper_reduction']:.0%} (arXiv 2503.07334, rounded, "
+        "with other data and another judge), and exceeds it if the whole interval is above that.",
+        f"Start of every arm: {primary['start']}. Judge: {primary['judge']}. Steps: {primary['steps']:,}. Begun "
+        f"{told['begun'][:10]}; SHA-256 of the registered settings: {told['settings']['sha256']}.",
+    ]
+
+
 def _answer(section: Section, told: Mapping[str, Any]) -> None:
     primary, detectable = told["primary"], told["primary"]["detectable"]
-    could, *found = answer_sentences(told)
     if told["exploratory"]:
-        section.text(
-            "Exploratory: settings were tried out, or chosen after looking at results. It is judged on the "
-            f"{primary['split']} images; it raises a question, it settles none."
-        )
-    section.text(could)
-    for sentence in found:
+        section.text(_exploratory(told))
+    for sentence in answer_sentences(told):
         section.text(sentence)
     section.facts(
         {
@@ -164,14 +200,10 @@ def _answer(section: Section, told: Mapping[str, Any]) -> None:
             "smallest detectable reduction": percent(detectable["reduction"]) if detectable else None,
         }
     )
-    tiers = (
-        "A treatment helps if the 95% interval over seeds lies above 0 against the baseline and against each of its controls. It "
-        f"matches the paper if its reduction is also at least {primary['paper_reduction']:.0%} (arXiv 2503.07334, rounded, "
-        "with other data and another judge), and exceeds it if the whole interval is above that."
-    )
-    section.text(tiers)
-    section.text(f"Start of every arm: {primary['start']}. Judge: {primary['judge']}. Steps: {primary['steps']:,}.")
-    section.text(f"SHA-256 of the registered settings: {told['settings']['sha256']}")
+    if detectable:
+        section.text(_about_power(detectable))
+    for sentence in _how_it_was_judged(told):
+        section.text(sentence)
 
 
 def _samples(section: Section, samples: Sequence[Sample]) -> None:
@@ -192,15 +224,17 @@ def _samples(section: Section, samples: Sequence[Sample]) -> None:
         section.pictures(pictures, _SAMPLE_PX)
 
 
-def _further(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
-    sections = [
+def _sections(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
+    shown = {**told, "agreement": _estimable(told.get("agreement"))}
+    return [
+        ("Primary distance", [primary_table(told), floors_table(told)]),
+        *([("Effects", [effects_table(told)])] if told["primary"]["effects"] else []),
         ("Held-out loss", [loss_table(told)]),
         ("Secondary measures", secondary_tables(told)),
         ("Guidance", [guidance_table(told)]),
+        *((title, further_tables(title, shown[key])) for key, title in _FURTHER.items() if shown.get(key)),
+        ("Compute", [compute_table(told), _machine_table(told)]),
     ]
-    shown = {**told, "agreement": _estimable(told.get("agreement"))}
-    sections += [(title, further_tables(title, shown[key])) for key, title in _FURTHER.items() if shown.get(key)]
-    return [*sections, ("Compute", [compute_table(told), _machine_table(told)])]
 
 
 def _estimable(agreement: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -227,15 +261,14 @@ def _machine_table(told: Mapping[str, Any]) -> Table:
     )
 
 
-def _limits(section: Section, told: Mapping[str, Any]) -> None:
-    section.text(
+def limit_sentences(told: Mapping[str, Any]) -> list[str]:
+    """Returns what the study does not say, and what it could not check."""
+    sentences = [
         "A distance between sets of features says how alike two sets of images are to one judge. It does not say that an "
-        "image is right for its report, nor that it is of any use in a clinic."
-    )
-    section.text(
+        "image is right for its report, nor that it is of any use in a clinic.",
         "The intervals are over training seeds of the language model: image tokenizer, teacher, permutation and untrained "
-        "teacher are one draw each, and a result about a teacher is about no other teacher."
-    )
+        "teacher are one draw each, and a result about a teacher is about no other teacher.",
+    ]
     infinity = told["primary"]["frechet_infinity"]
     means = {
         arm: sum(values) / len(values)
@@ -244,10 +277,12 @@ def _limits(section: Section, told: Mapping[str, Any]) -> None:
     }
     if means:
         shown = ", ".join(f"{arm} {mean:.4g}" for arm, mean in means.items())
-        section.text(f"Primary distance {infinity['note']}: {shown} (means over seeds).")
-    section.text("What could not be checked:" if told["notes"] else "Nothing was left unchecked.")
-    for note in told["notes"]:
-        section.text(f"– {note}.")
+        floor = infinity["reconstruction_floor"]
+        above = "" if floor is None else f"; reconstructed images {floor:.4g}"
+        sentences.append(f"Primary distance {infinity['note']}: {shown} (means over seeds){above}.")
+    if not told["notes"]:
+        return [*sentences, "Nothing was left unchecked."]
+    return [*sentences, "What could not be checked:", *(f"– {note}." for note in told["notes"])]
 
 
 def _checklist(section: Section, told: Mapping[str, Any]) -> None:
