@@ -17,7 +17,9 @@ def compare(
     settings: SetOption = None,
     page: Annotated[
         Path | None,
-        typer.Option(help="Also write FOLDER/<study>.md and small figures, without pictures that may not be passed on."),
+        typer.Option(
+            help="Also write FOLDER/<study>.md and small figures, without pictures that may not be passed on."
+        ),
     ] = None,
 ) -> None:
     """Runs a study: did alignment help?

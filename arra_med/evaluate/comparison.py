@@ -126,13 +126,9 @@ def excess_effects(per_seed: PerSeed, roles: Mapping[str, str], floor: float) ->
     A ratio has a meaning where both means are surely above 0: where their intervals and all seeds are.
     """
     excess = {arm: [value - floor for value in values] for arm, values in per_seed.items()}
-    sure = {
-        arm for arm, interval in excess_intervals(per_seed, floor).items() if min(interval.low, *excess[arm]) > 0
-    }
+    sure = {arm for arm, interval in excess_intervals(per_seed, floor).items() if min(interval.low, *excess[arm]) > 0}
     return [
-        ExcessEffect(
-            arm, against, reduction_interval(excess[against], excess[arm]) if {arm, against} <= sure else None
-        )
+        ExcessEffect(arm, against, reduction_interval(excess[against], excess[arm]) if {arm, against} <= sure else None)
         for arm, against, _ in _pairs(roles)
     ]
 

@@ -197,7 +197,7 @@ def smallest_detectable_reduction(
         num_seeds=num_seeds,
         power=power,
         alpha=alpha,
-        test=f"two-sided paired t test over seeds, the arms of a seed correlated by {correlation:g}",
+        test=f"two-sided paired t test over seeds, with a correlation of {correlation:g} between the arms of a seed",
     )
 
 

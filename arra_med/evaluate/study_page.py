@@ -2,15 +2,16 @@
 
 import io
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from PIL import Image
 
+from arra_med.evaluate.study_answer import limit_sentences, opening_sentences
 from arra_med.evaluate.study_plots import PLOTS_FOLDER, plot_style
-from arra_med.evaluate.study_report import PLOT_WORDS, limit_sentences, opening_sentences, report_tables
+from arra_med.evaluate.study_report import PLOT_WORDS, report_tables
 from arra_med.evaluate.study_samples import Sample
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.reporting.tables import escaped, markdown
@@ -19,6 +20,7 @@ from arra_med.runs import atomic_file
 _CELL_INCHES = 1.15
 _SHEET_DPI = 110
 _JPEG_QUALITY = 85
+_PLOT_COLOURS = 64  # of a few inks and their edges
 
 
 def write_page(folder: Path, out: Path, told: Mapping[str, Any], samples: Sequence[Sample]) -> Path:
@@ -38,8 +40,8 @@ def write_page(folder: Path, out: Path, told: Mapping[str, Any], samples: Sequen
     for plot, words in PLOT_WORDS.items():
         source, figure = out / PLOTS_FOLDER / f"{plot}.png", f"{name}_{plot}.png"
         if source.is_file():
-            with atomic_file(folder / figure) as partial:
-                shutil.copyfile(source, partial)
+            with atomic_file(folder / figure) as partial, Image.open(source) as plot_image:
+                plot_image.convert("RGB").quantize(_PLOT_COLOURS).save(partial, format="PNG", optimize=True)
             opening.append(f"![{escaped(words)}]({figure})")
     if open_samples := [sample for sample in samples if any(picture.kind == "real" for picture in sample.pictures)]:
         with atomic_file(folder / f"{name}_samples.jpg") as partial:

@@ -10,7 +10,7 @@ from arra_med.reporting.tables import Table
 MEASURE_NAMES = {
     "kid": "KID",
     "cmmd": "CMMD",
-    "frechet_full_width": "Fréchet distance at full width",
+    "frechet_full_width": "Fréchet, full width",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -18,6 +18,10 @@ MEASURE_NAMES = {
 }
 _HIGHER_IS_NEARER = {"precision", "recall", "density", "coverage"}
 _SIGNIFICANT_DIGITS = 4
+_OF_THE_INTERVALS = (
+    "Differences are paired over seeds. ±: half of Student's 95% interval over seeds, not corrected for the number of "
+    "measures, so they describe and do not decide."
+)
 MISSING = Cell("–", is_number=True)
 
 
@@ -31,9 +35,8 @@ def primary_table(told: Mapping[str, Any]) -> Table:
     rows.append((Cell("tokenizer's floor"), *numbers([floor] * len(arms), scale=scale)))
     rows.append((Cell("mean above the floor"), *numbers(excess, scale=scale)))
     if primary["excess"]:
-        for bound in ("low", "high"):
-            values = [primary["excess"][arm][bound] for arm in arms]
-            rows.append((Cell(f"{bound}, of the mean above"), *numbers(values, scale=scale)))
+        bounds = [numbers([primary["excess"][arm][end] for end in ("low", "high")], scale=scale) for arm in arms]
+        rows.append((Cell("its 95% interval"), *(Cell(f"{low.text} to {high.text}", True) for low, high in bounds)))
     return Table(
         "Primary distance",
         ("training seed", *(f"{arm} ({primary['roles'][arm]})" for arm in arms)),
@@ -41,7 +44,7 @@ def primary_table(told: Mapping[str, Any]) -> Table:
         f"Squared Fréchet distance on {primary['num_dims']} principal components of {primary['judge']}, lower is nearer to "
         f"the {primary['n']:,} real test images of {primary['num_patients']:,} patients. The tokenizer's floor is the "
         "distance of the same images encoded and decoded: no model on this tokenizer is expected below it. Reals and tokenizer, "
-        "and so the floor, are the same for every arm and seed. Low and high: Student's 95% interval over seeds. The "
+        "and so the floor, are the same for every arm and seed. The interval is Student's over seeds. The "
         "registered comparison is of the distance itself; what lies above the floor is secondary.",
     )
 
@@ -94,32 +97,65 @@ def effects_table(told: Mapping[str, Any]) -> Table:
 
 
 def secondary_tables(told: Mapping[str, Any]) -> list[Table]:
-    """One table for each judge: means over seeds, floors, what lies above, and paired differences to the baseline."""
+    """Two tables for each judge: distances with floors and what lies above them, and shares of neighbours."""
     tables = []
-    arms = list(told["primary"]["roles"])
     for judge in dict.fromkeys(row["judge"] for row in told["secondary"]):
-        rows: list[tuple[Cell, ...]] = []
-        for row in (row for row in told["secondary"] if row["judge"] == judge):
-            means = {arm: sum(seed[arm] for seed in row["per_seed"]) / len(row["per_seed"]) for arm in arms}
-            floors = [(row["floors"] or {}).get(name) for name in ("half_real_floor", "reconstruction_floor")]
-            scale = [*means.values(), floors[1]]
-            for arm in arms:
-                plain = numbers([means[arm], *floors], scale=scale)
-                intervals = [_interval(row[name].get(arm), scale) for name in ("excess", "differences")]
-                rows.append((Cell(measure_name(row["measure"])), Cell(arm), *plain, *intervals))
-        columns = ("mean over seeds", "floor: other real", "floor: reconstructed", "above the latter", "difference")
-        tables.append(
-            Table(
-                f"Secondary measures by {judge}",
-                ("measure", "arm", *columns),
-                tuple(rows),
-                "Floors: other real images at half their number, where a Fréchet distance and CMMD are larger, and the same "
-                "images encoded and decoded. Difference: to the baseline, paired over seeds. In brackets Student's 95% "
-                "intervals over seeds, not corrected for their number, so they describe and do not decide. Higher is "
-                "nearer for precision, recall, density and coverage, which have no floors.",
-            )
-        )
+        mine = [row for row in told["secondary"] if row["judge"] == judge]
+        shares = [row for row in mine if row["measure"] in _HIGHER_IS_NEARER]
+        if distances := [row for row in mine if row not in shares]:
+            tables.append(_distances_table(f"Secondary distances by {judge}", distances))
+        if shares:
+            columns = ("measure", "arm", "mean over seeds", "difference to the baseline")
+            note = f"Higher is nearer. {_OF_THE_INTERVALS}"
+            rows = [(name, arm, mean, difference) for name, arm, mean, *_, difference in _measure_rows(shares)]
+            tables.append(Table(f"Neighbours by {judge}", columns, tuple(rows), note))
     return tables
+
+
+def _distances_table(title: str, measures: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        title,
+        (
+            *("measure", "arm", "mean over seeds", "floor: other real", "floor: reconstructed"),
+            *("above reconstructed", "difference to the baseline"),
+        ),
+        tuple(_measure_rows(measures)),
+        "Lower is nearer. Floors: other real images at half the number, where all but KID come out larger, and the very same "
+        f"images encoded and decoded, which KID, being unbiased, puts below 0 if nothing was lost. {_OF_THE_INTERVALS}",
+    )
+
+
+def _measure_rows(measures: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for row in measures:
+        arms = [name for name in row["per_seed"][0] if name != "seed"]
+        means = {arm: sum(seed[arm] for seed in row["per_seed"]) / len(row["per_seed"]) for arm in arms}
+        floors = [(row["floors"] or {}).get(name) for name in ("half_real_floor", "reconstruction_floor")]
+        scale = [*means.values(), *floors]
+        for arm in arms:
+            plain = numbers([means[arm], *floors], scale=scale)
+            intervals = [_interval(row[name].get(arm), scale) for name in ("excess", "differences")]
+            rows.append((Cell(measure_name(row["measure"])), Cell(arm), *plain, *intervals))
+    return rows
+
+
+def diversity_table(told: Mapping[str, Any]) -> Table:
+    """How alike images of one kind of report are, of every arm and seed and among real images."""
+    diversity, arms = told["diversity"], list(told["primary"]["roles"])
+    seeds = [row["seed"] for row in told["primary"]["per_seed"]]
+    values = [
+        {"seed": seed, **{arm: diversity["arms"][arm][at] for arm in arms}, "real images": diversity["real"]["ms_ssim"]}
+        for at, seed in enumerate(seeds)
+    ]
+    real = diversity["real"]
+    return Table(
+        "Diversity",
+        ("training seed", *arms, "real images"),
+        tuple(_per_seed_rows(values, [*arms, "real images"])),
+        f"{diversity['measure'].capitalize().replace('ms-ssim', 'MS-SSIM')}, lower is more diverse: {real['num_pairs']:,} pairs of "
+        f"{real['num_groups']:,} groups, {real['num_scales']} scales, window of {real['window_px']} px. To be compared with "
+        "that of the real images, not with 0.",
+    )
 
 
 def guidance_table(told: Mapping[str, Any]) -> Table:
@@ -174,7 +210,7 @@ def measure_name(measure: str) -> str:
     """Returns what a measure is called in a table, with the direction where higher is nearer."""
     name = MEASURE_NAMES.get(measure)
     if name is None and measure.startswith("frechet_"):
-        name = f"Fréchet distance on {measure.removeprefix('frechet_')} components"
+        name = f"Fréchet, {measure.removeprefix('frechet_')} components"
     return (name or readable(measure)) + (" ↑" if measure in _HIGHER_IS_NEARER else "")
 
 
@@ -211,5 +247,5 @@ def _range(bounds: Mapping[str, float]) -> str:
 def _interval(found: Mapping[str, float] | None, scale: Sequence[float | None]) -> Cell:
     if found is None:
         return MISSING
-    middle, low, high = numbers([found[name] for name in ("estimate", "low", "high")], scale=scale)
-    return Cell(f"{middle.text} [{low.text}, {high.text}]", True)
+    middle, half = numbers([found["estimate"], found["high"] - found["estimate"]], scale=scale)
+    return Cell(f"{middle.text} ± {half.text}", True)

@@ -101,7 +101,6 @@ def invented(**changes: Any) -> dict[str, Any]:
             "frechet_infinity": {
                 "note": "extrapolated to infinitely many images, not measured",
                 "per_arm": {"plain": [1.0] * 5, "arra": [None] * 5},
-                "reconstruction_floor": 0.25,
             },
         },
         "secondary": [
