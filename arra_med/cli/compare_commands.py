@@ -15,6 +15,10 @@ def compare(
     ],
     out: OutFolder,
     settings: SetOption = None,
+    also_judge: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable: a further judge of secondary rows, which say that it was not registered."),
+    ] = None,
     page: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +46,7 @@ def compare(
     from arra_med.evaluate.study_samples import sample_pairs
     from arra_med.evaluate.study_settings import StudyConfig
 
-    study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, say=typer.echo)
+    study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, typer.echo, also_judge or ())
     told = write_comparison(study)
     samples = sample_pairs(study)
     report = write_report(out, told, samples)

@@ -64,7 +64,7 @@ def compare(study: Study) -> dict[str, Any]:
 def _judge(study: Study) -> dict[str, Any]:
     config = study.config
     primary, secondary = _distances(study, study.judge, primary=True)
-    for encoder in study.other_judges:
+    for encoder in study.secondary_judges():
         secondary += _distances(study, encoder, primary=False)[1]
     unknown = unknown_patients(study.studies, config)
     result = {
@@ -88,7 +88,11 @@ def _judge(study: Study) -> dict[str, Any]:
         "teachers": teacher_rows(study),
         "unknown_patients": unknown,
         "begun": study.guards.begun,
-        "notes": [*study.guards.notes, *study.missing_judges, *([unknown["sentence"]] if unknown["training"] else [])],
+        "notes": list(
+            dict.fromkeys(
+                [*study.guards.notes, *study.judge_notes, *([unknown["sentence"]] if unknown["training"] else [])]
+            )
+        ),
         "versions": versions(),
     }
     write_json(study.out / COMPARISON_FILE, result)

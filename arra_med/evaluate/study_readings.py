@@ -32,7 +32,7 @@ def prompt_effect_tasks(study: Study) -> list[Task]:
 
 def read_agreement(study: Study) -> dict[str, Any]:
     """Returns the agreement of every arm over its seeds by every judge, with ceiling and floor; see `FindingAgreement`."""
-    rows = [row for judge in (study.judge, *study.other_judges) for row in _agreement_rows(study, judge)]
+    rows = [row for judge in (study.judge, *study.secondary_judges()) for row in _agreement_rows(study, judge)]
     return {
         "judge": study.judge.name,
         "note": (

@@ -28,6 +28,7 @@ from arra_med.runs import atomic_file
 REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
 
 _FURTHER = {
+    "sites": "Images of other sites",
     "teachers": "Teachers",
     "diversity": "Diversity",
     "agreement": "Agreement with the report",

@@ -190,6 +190,11 @@ def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
     assert "1 of 2, with the reason of each in comparison.json" in page.cells
     assert "Utility for training: per arm" in page.text
     assert "Privacy" not in page.text
+    assert "Images of other sites" not in page.text
+    interval = {"estimate": -0.31, "low": -0.4, "high": -0.2, "confidence": 0.95}
+    sites = {"num_sites": 2, "num_images": 900, "floors": None, "excess": {}, "differences": {"arra": interval}}
+    page = written(tmp_path / "sites", sites=sites)
+    assert {"900", "-0.31 [-0.4, -0.2]"} <= set(page.cells)
 
 
 def test_unknown_parts_become_tables_whatever_their_form() -> None:

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from arra_med.cli import app
 from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate import drawing, study_run
 from arra_med.evaluate.drawing import read_drawing
@@ -159,16 +163,14 @@ def test_the_file_holds_what_the_report_needs_and_no_folder(ended: dict[str, Any
     assert [len(values) for values in told["compute"]["seconds_per_training"].values()] == [3, 3, 3]
 
 
-def test_anyone_can_compute_the_intervals_again_from_the_file(
-    ended: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_anyone_can_compute_the_intervals_again_from_the_file(ended: dict[str, Any]) -> None:
     """As the documentation shows it, with scipy alone."""
     text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert "arra_med" not in code
-    monkeypatch.chdir(ended["study"].out)
-    exec(code, {})
-    primary = json.loads(Path("comparison.json").read_text(encoding="utf-8"))["primary"]
+    out = ended["study"].out
+    told = subprocess.run([sys.executable, "-c", code], cwd=out, check=True, capture_output=True, text=True).stdout
+    primary = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["primary"]
     effects = [
         f"{effect['arm']} against {effect['against']}: {effect['reduction']['reduction']:.6f} "
         f"[{effect['reduction']['low']:.6f}, {effect['reduction']['high']:.6f}]"
@@ -178,7 +180,7 @@ def test_anyone_can_compute_the_intervals_again_from_the_file(
     detectable = f"smallest detectable reduction: {primary['detectable']['reduction']:.6f}"
     excess = [f"{arm} above the floor: {one['low']:.6f} to {one['high']:.6f}" for arm, one in primary["excess"].items()]
     assert len(excess) == 3
-    assert capsys.readouterr().out.splitlines() == [*effects, detectable, *excess]
+    assert told.splitlines() == [*effects, detectable, *excess]
 
 
 def test_all_arms_and_seeds_share_the_tokenizer_and_so_the_floor(ended: dict[str, Any]) -> None:
@@ -341,6 +343,32 @@ def test_an_in_house_judge_and_a_teacher_of_the_same_patients_are_refused(
         OverlapError, match=r"cannot judge: weights or initialisation .* of its \d+ training images are"
     ):
         Study(study_config(tiny_study, arms=arms, other_judges=[str(judge)]), tmp_path / "study", print)
+
+
+def test_a_judge_that_was_not_registered_is_guarded_and_named_so(
+    ended: dict[str, Any], tiny_study: TinyStudy, tmp_path: Path
+) -> None:
+    study: Study = ended["study"]
+    far, near = (write_classifier(tiny_study, tmp_path / name, fold) for name, fold in (("far", 1), ("near", 0)))
+    with pytest.raises(OverlapError, match=r"tiny classifier \(in-house judge\) cannot judge: .* training images"):
+        Study(study.config, study.out, print, later_judges=[str(near)])
+    out, results = shutil.copytree(study.out, tmp_path / "study"), tmp_path / "results"
+    options = ["--out", str(out), "--also-judge", str(far), "--page", str(results)]
+    done = CliRunner().invoke(app, ["compare", str(out / "study.yaml"), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    told = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    name = "tiny classifier (in-house judge), not registered"
+    assert {row["judge"] for row in told["secondary"]} == {"timm:judge", name}
+    assert {row["judge"] for row in told["agreement"]["rows"]} == {"timm:judge", name}
+    assert any(
+        "what images timm:teacher learned from is not recorded: tiny classifier" in note for note in told["notes"]
+    )
+    for same in ("primary", "settings"):
+        assert json.dumps(told[same]) == json.dumps(ended["told"][same])
+    page = (results / "tiny.md").read_text(encoding="utf-8")
+    assert f"## Secondary distances by {name}" in page
+    assert "made in a test" in page
+    assert sum(file.stat().st_size for file in results.iterdir()) < 600_000
 
 
 def test_another_in_house_judge_is_refused_once_the_study_has_begun(tiny_study: TinyStudy, tmp_path: Path) -> None:
