@@ -43,10 +43,11 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
     for verdict in primary["verdicts"]:
         mine = [effect for effect in primary["effects"] if effect["arm"] == verdict["arm"]]
         against = next(effect["reduction"] for effect in mine if effect["role_against"] == "baseline")
+        moved = "fell" if against["reduction"] >= 0 else "rose"
         sentence = (
-            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}. Against the baseline its distance to real images shows "
-            f"{_move(against['reduction'])} ({against['confidence']:.0%} interval over {against['num_seeds']} training seeds: "
-            f"{_move(against['low'])} to {_move(against['high'])})."
+            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}. Against the baseline its distance to real images {moved} by "
+            f"{percent(abs(against['reduction']))} ({against['confidence']:.0%} interval over {against['num_seeds']} training "
+            f"seeds: {_move(against['low'])} to {_move(against['high'])})."
         )
         sentences.append(sentence + _about_controls(mine, primary) + _about_patients(mine))
     if not primary["verdicts"]:
@@ -79,7 +80,8 @@ def _about_patients(mine: Sequence[Mapping[str, Any]]) -> str:
     wider, seeds = effect["hierarchical"], effect["reduction"]
     if wider is None or ((wider["low"] > 0) == (seeds["low"] > 0) and (wider["high"] < 0) == (seeds["high"] < 0)):
         return ""
-    return f" Over other test patients as well it is {_move(wider['low'])} to {_move(wider['high'])}: less sure."
+    bounds = f"{_move(wider['low'])} to {_move(wider['high'])}"
+    return f" With the test patients as a sample, too, the interval is {bounds}: less sure."
 
 
 def method_sentences(told: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from arra_med.reporting.html import Cell
 from arra_med.reporting.tables import Table
 
 _BOUNDS = "interval"
+_OF_A_SHARE = {"count", "total", "rate", "interval"}
 _OF_AN_INTERVAL = {"low", "high", "confidence"}
 
 
@@ -108,6 +109,9 @@ def _shown(value: Any) -> Cell:
             (v for name, v in value.items() if name not in _OF_AN_INTERVAL and isinstance(v, int | float)), None
         )
         return Cell(f"{_short(middle)} [{_short(value['low'])}, {_short(value['high'])}]", True)
+    if isinstance(value, Mapping) and value.keys() == _OF_A_SHARE:
+        low, high = value["interval"]
+        return Cell(f"{value['count']:,} of {value['total']:,} ({low:.1%} to {high:.1%})", True)
     if isinstance(value, Mapping):
         return Cell(", ".join(f"{readable(str(name))} {_shown(inner).text}" for name, inner in value.items()) or "–")
     if isinstance(value, list | tuple):

@@ -156,8 +156,9 @@ def _estimable(agreement: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     rows = agreement["rows"]
     kept = [{name: row[name] for name in _AGREEMENT_COLUMNS if name in row} for row in rows if not row.get("reason")]
     missing = f"{len(rows) - len(kept):,} of {len(rows):,}, with the reason of each in comparison.json"
-    told = {name: value for name, value in agreement.items() if name != "rows"}
-    return {**told, "rows_that_are_not_estimable": missing, **({"rows": kept} if kept else {})}
+    told = {name: value for name, value in agreement.items() if not isinstance(value, list | dict)}
+    nested = {name: value for name, value in agreement.items() if name not in ("rows", *told)}
+    return {**told, "rows_not_estimable": missing, **({"AUROC": kept} if kept else {}), **nested}
 
 
 def _machine_table(told: Mapping[str, Any]) -> Table:

@@ -96,9 +96,7 @@ def test_what_could_be_found_is_said_before_what_was_found(tmp_path: Path) -> No
     could, verdict = answer_sentences(told)
     effect = told["primary"]["effects"][0]["reduction"]
     assert f"a reduction of {told['primary']['detectable']['reduction']:.1%} or more is found 80% of the time" in could
-    assert verdict.startswith(
-        "arra helped. Against the baseline its distance to real images shows a fall of 22.3% (95% "
-    )
+    assert verdict.startswith("arra helped. Against the baseline its distance to real images fell by 22.3% (95% ")
     bounds = f"a fall of {effect['low']:.1%} to a fall of {effect['high']:.1%}"
     assert f"5 training seeds: {bounds}). A fall is shown against permuted, too." in verdict
     text = written(tmp_path).text
@@ -125,7 +123,7 @@ def test_each_tier_has_its_sentence() -> None:
     assert "has no control with its own teacher, so nothing is concluded of it" in answer_sentences(unmatched)[1]
     told["primary"]["effects"][0]["hierarchical"].update(low=-0.02, high=0.4)
     assert answer_sentences(told)[1].endswith(
-        "Over other test patients as well it is a rise of 2.0% to a fall of 40.0%: less sure."
+        "With the test patients as a sample, too, the interval is a rise of 2.0% to a fall of 40.0%: less sure."
     )
     told["primary"]["effects"][0]["hierarchical"] = None
     told["primary"]["effects"][0]["reduction"]["low"] = -0.01
@@ -232,7 +230,7 @@ def test_what_nests_deeper_has_a_table_that_says_whose_it_is() -> None:
     copies = {"false_alarms": rate, "arms": [{"arm": "plain", "copies": rate, "by_seed": {"0": rate}}]}
     alarms, arms = further_tables("t", copies)
     assert [cell.text for cell in alarms.rows[1]] == ["total", "96"]
-    assert arms.rows[0][2].text == "0 count 1, total 96, rate 0.0104, interval 0, 0.05"
+    assert arms.rows[0][2].text == "0 1 of 96 (0.0% to 5.0%)"
     assert further_tables("t", {"a": {}, "b": {"x": {"y": {"z": {"v": 1.5}}}}})[-1].rows[0][1].text == "v 1.5"
 
 
