@@ -155,10 +155,16 @@ def _estimable(agreement: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         return agreement
     rows = agreement["rows"]
     kept = [{name: row[name] for name in _AGREEMENT_COLUMNS if name in row} for row in rows if not row.get("reason")]
+    places = list(dict.fromkeys(_reading(row) for row in kept))
+    kept.sort(key=lambda row: places.index(_reading(row)))  # the arms of one reading stand together
     missing = f"{len(rows) - len(kept):,} of {len(rows):,}, with the reason of each in comparison.json"
     told = {name: value for name, value in agreement.items() if not isinstance(value, list | dict)}
     nested = {name: value for name, value in agreement.items() if name not in ("rows", *told)}
     return {**told, "rows_not_estimable": missing, **({"AUROC": kept} if kept else {}), **nested}
+
+
+def _reading(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row.get("judge"), row["finding"], row.get("group")
 
 
 def _machine_table(told: Mapping[str, Any]) -> Table:

@@ -18,7 +18,7 @@ from arra_med.evaluate.study_checklist import NOT_ANSWERED, claim_checklist
 from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_page import write_page
 from arra_med.evaluate.study_plots import write_plots
-from arra_med.evaluate.study_report import write_report
+from arra_med.evaluate.study_report import report_tables, write_report
 from arra_med.evaluate.study_samples import Sample, chosen_rows, may_show_prompt, sample_of
 from arra_med.evaluate.study_tables import numbers
 from arra_med.records.study import StudyRecord
@@ -179,6 +179,10 @@ def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
         {"finding": "effusion", "num_positives": 1200, "per_seed": [0.7, 0.72], "auroc": auroc, "reason": None},
         {"finding": "nodule", "num_positives": 3, "per_seed": [], "auroc": None, "reason": "too few"},
     ]
+    read = [{**found[0], "arm": arm, "finding": finding} for arm in ("plain", "arra") for finding in ("mass", "edema")]
+    (table,) = [one for one in report_tables(invented(agreement={"rows": read})) if one.title.endswith(": AUROC")]
+    order = [("plain", "mass"), ("arra", "mass"), ("plain", "edema"), ("arra", "edema")]
+    assert [(arm.text, finding.text) for arm, finding in table.rows] == order
     agreement = {"judge": "j", "rows": found}
     page = written(
         tmp_path, agreement=agreement, utility={"per_arm": {"plain": {"auroc": 0.7}}, "images": 12}, privacy={}
