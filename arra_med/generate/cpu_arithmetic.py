@@ -19,7 +19,7 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 compiled = njit(fastmath=FAST, error_model="numpy", cache=True)
 
-_SPINS = 20_000  # then the processor is offered to others: they may hold the thread that is waited for
+_SPINS = 1_000_000  # about a millisecond; then the processor is offered to others: they may hold the thread that is waited for
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
@@ -58,18 +58,29 @@ def _atomic_add(typing_context: Any, array: Any, index: Any, amount: Any) -> Any
     return types.int64(array, types.int64, types.int64), generate
 
 
+@intrinsic
+def _atomic_read(typing_context: Any, array: Any, index: Any) -> Any:
+    """An int64 array's element as other threads left it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(builder.gep(data, [args[1]]), "seq_cst", 8)
+
+    return types.int64(array, types.int64), generate
+
+
 @compiled
 def wait_for_all(barrier, num_threads):
     """Returns when all threads have called it; barrier is int64 (16,), zeros at first."""
     if num_threads == 1:
         return
-    rounds = _atomic_add(barrier, 8, 0)
+    rounds = _atomic_read(barrier, 8)
     if _atomic_add(barrier, 0, 1) == num_threads - 1:
         _atomic_add(barrier, 0, -num_threads)
         _atomic_add(barrier, 8, 1)
         return
     spins = 0
-    while _atomic_add(barrier, 8, 0) == rounds:
+    while _atomic_read(barrier, 8) == rounds:
         spins += 1
         if spins > _SPINS:
             _sched_yield()

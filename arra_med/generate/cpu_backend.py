@@ -5,6 +5,7 @@ twice and no prompt depends on its batch; from the first image token on `cpu_ker
 holds exactly, as those of bundles, are kept in it, which halves what a step reads and changes no number.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ class CpuBackend:
         self.layout = layout
         self.name = "cpu-int8" if int8 else "cpu"
         self.weights = _pack(model, layout, int8)
-        self.num_threads = torch.get_num_threads()
+        self.num_threads = min(torch.get_num_threads(), os.cpu_count() or 1)
         self._helpers = ThreadPoolExecutor(max(1, self.num_threads - 1), thread_name_prefix="arra-med-decode")
         self._lock = threading.Lock()  # more batches at once than processors would make every barrier wait
 
@@ -216,7 +217,7 @@ def _pairs(num_heads: int, head_size: int) -> np.ndarray:
     return np.stack([low, low + half], axis=-1).ravel()
 
 
-def _array(part: torch.nn.Module) -> np.ndarray:
+def _array(part: Any) -> np.ndarray:
     found: np.ndarray = part.weight.detach().float().numpy()
     return found
 

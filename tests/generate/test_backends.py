@@ -90,7 +90,7 @@ def test_an_image_depends_on_neither_batch_nor_threads(model: PreTrainedModel, l
     rules, threads = SamplingRules(guidance_scale=1.5), torch.get_num_threads()
     found = []
     try:
-        for num_threads in (1, 2, 3):
+        for num_threads in (1, 2, 3):  # of which no more are used than there are processors
             torch.set_num_threads(num_threads)
             backend = open_backend("cpu", model, layout)
             found.append(decode_image_tokens(model, layout, [long, short, short], rules, [3, 7, 8], backend=backend))
