@@ -46,6 +46,9 @@ def generate(
         float | None, typer.Option(metavar="P", help="Draw from the likeliest tokens that make up this share.")
     ] = None,
     image_format: Annotated[Literal["png"], typer.Option("--format", help="File format.")] = "png",
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="Decoder: auto, transformers, cpu, or cpu-int8 (smaller weights).")
+    ] = "auto",
     device: DeviceOption = None,
 ) -> None:
     """Draws synthetic images from a report.
@@ -78,7 +81,7 @@ def generate(
         guidance_scale=guidance,
     )
     _quiet_transformers()
-    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")))
+    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")), backend=backend)
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
     for path in save_images(_draw(session, request), out, format=image_format):

@@ -13,7 +13,7 @@ import torch
 
 from arra_med.errors import GenerationError
 from arra_med.generate.cautions import label_cautions
-from arra_med.generate.decoding import stream_image_tokens
+from arra_med.generate.decoding import open_backend, stream_image_tokens
 from arra_med.generate.request import GenerationRequest, request_from_settings
 from arra_med.generate.sampling import SamplingRules
 from arra_med.imaging.view import to_uint8
@@ -88,13 +88,18 @@ class ReportToImage:
     Args:
         bundle: The model.
         max_batch_images: Images decoded together; bounds the memory, changes no image.
+        backend: Decoder; see `open_backend`.
+
+    Raises:
+        GenerationError: If `max_batch_images` is not positive, or the backend cannot be used here.
     """
 
-    def __init__(self, bundle: "ModelBundle", max_batch_images: int = 8) -> None:
+    def __init__(self, bundle: "ModelBundle", max_batch_images: int = 8, backend: str = "auto") -> None:
         if max_batch_images < 1:
             raise GenerationError(f"max_batch_images is {max_batch_images}, it must be at least 1")
         self.bundle = bundle
         self._max_batch_images = max_batch_images
+        self.backend = open_backend(backend, bundle.model, bundle.layout)
 
     def prompt(self, request: GenerationRequest) -> Prompt:
         """Returns what the model will read; its notices hold every caution for the user.
@@ -160,7 +165,9 @@ class ReportToImage:
             batch_seeds = seeds[first : first + self._max_batch_images]
             batch = slice(first, first + len(batch_seeds))
             prompts = [prompt_ids] * len(batch_seeds)
-            rows = stream_image_tokens(self.bundle.model, self.bundle.layout, prompts, request.rules, batch_seeds)
+            rows = stream_image_tokens(
+                self.bundle.model, self.bundle.layout, prompts, request.rules, batch_seeds, self.backend
+            )
             next_preview = 0.0
             with contextlib.closing(rows):
                 for row, codes in enumerate(rows, start=1):
@@ -226,6 +233,7 @@ class ReportToImage:
             "report_section": prompt.section,
             "rules": request.rules.model_dump(mode="json"),
             "device": str(self.bundle.model.device.type),
+            "backend": self.backend.name,
             "dtype": str(self.bundle.model.dtype).removeprefix("torch."),
             "versions": versions(),
         }
