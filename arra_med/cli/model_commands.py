@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arra_med.cli.options import DeviceOption, OutFolder, SeedOption, VisibleMarkOption
+from arra_med.cli.options import DeviceOption, OutFolder, SeedOption, VisibleMarkOption, WatermarkOption
 from arra_med.config import resolve_device
 from arra_med.errors import ReportError, UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
@@ -49,6 +49,7 @@ def generate(
         str, typer.Option("--format", metavar="png|dicom|png,dicom", help="File formats; DICOM is Secondary Capture.")
     ] = "png",
     visible_mark: VisibleMarkOption = True,
+    watermark: WatermarkOption = True,
     device: DeviceOption = None,
 ) -> None:
     """Draws synthetic images from a report.
@@ -60,7 +61,7 @@ def generate(
       arra-med generate --report "PA view. Pleural effusion." -n 4 --out out/
       arra-med generate --report-file report.txt --seed 7 --guidance 2 --out out/
       arra-med generate --modality fundus --report "Right eye. Glaucoma." --format png,dicom --out out/
-      arra-med generate --report-file report.txt -n 50 --no-visible-mark --out to_be_judged/
+      arra-med generate --report-file report.txt -n 50 --no-visible-mark --no-watermark --out to_be_judged/
     """
     text = _read_report(report, report_file)
     from arra_med.generate.export import image_formats, save_images
@@ -87,7 +88,7 @@ def generate(
     session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")))
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
-    marks = Marks(visible=visible_mark)
+    marks = Marks(visible=visible_mark, watermark=watermark)
     for path in save_images(_draw(session, request), out, format=image_format, marks=marks):
         typer.echo(str(path))
 

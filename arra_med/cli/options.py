@@ -35,6 +35,9 @@ VisibleMarkOption = Annotated[
         help="Draw SYNTHETIC into a corner; leave out only what is to be judged or read blind.",
     ),
 ]
+WatermarkOption = Annotated[
+    bool, typer.Option("--watermark/--no-watermark", help="Put the invisible watermark into the pixels.")
+]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")]
 ForProcessingOption = Annotated[
     bool, typer.Option("--allow-for-processing", help="Read detector signal that is not meant for display.")

@@ -56,17 +56,16 @@ _CONSTANT: dict[str, Any] = {
 }
 """Elements that are the same in every file; what is empty does not exist or cannot be vouched for."""
 
-_VARYING = frozenset(
-    (
-        "BitsAllocated BitsStored Columns ContentDate ContentTime ContributingEquipmentSequence DerivationDescription "
-        "HighBit InstanceCreationDate InstanceCreationTime InstanceNumber PatientID PhotometricInterpretation PixelData "
-        "PixelRepresentation PlanarConfiguration Rows SOPInstanceUID SamplesPerPixel "
-        "SecondaryCaptureDeviceSoftwareVersions SeriesDate SeriesDescription SeriesInstanceUID SeriesTime "
-        "SoftwareVersions StudyDate StudyInstanceUID StudyTime TimezoneOffsetFromUTC WindowCenter WindowWidth "
-        "PurposeOfReferenceCodeSequence ContributionDateTime ContributionDescription CodeValue CodingSchemeDesignator "
-        "CodeMeaning"
-    ).split()
-)
+_VARYING = """
+    BitsAllocated BitsStored Columns ContentDate ContentTime ContributingEquipmentSequence DerivationDescription HighBit
+    InstanceCreationDate InstanceCreationTime InstanceNumber PatientID PhotometricInterpretation PixelData
+    PixelRepresentation PlanarConfiguration Rows SOPInstanceUID SamplesPerPixel SecondaryCaptureDeviceSoftwareVersions
+    SeriesDate SeriesDescription SeriesInstanceUID SeriesTime SoftwareVersions StudyDate StudyInstanceUID StudyTime
+    TimezoneOffsetFromUTC WindowCenter WindowWidth
+    PurposeOfReferenceCodeSequence CodeValue CodingSchemeDesignator CodeMeaning
+    ContributionDateTime ContributionDescription
+"""
+_WRITTEN = frozenset((*_CONSTANT, *_VARYING.split()))
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def foreign_because(path: Path) -> str | None:
         is_ours, named = False, set()
     if not is_ours:
         return "it is no synthetic image that arra-med made"
-    return None if named <= _CONSTANT.keys() | _VARYING else "it holds data elements that arra-med does not write"
+    return None if named <= _WRITTEN else "it holds data elements that arra-med does not write"
 
 
 def _derivation(title: str, provenance: dict[str, Any]) -> str:

@@ -1,14 +1,15 @@
-"""How an exported picture says that it is synthetic: in words, and in a mark that anybody sees.
+"""How an exported picture says that it is synthetic: in words, in a mark that anybody sees, and in a watermark.
 
 Marks are drawn on export alone. Evaluation, comparison and blinded reading take the pixels as the model made them.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from arra_med.generate.watermark import WATERMARK_NAME, embed_watermark
 from arra_med.records.study import Modality
 
 IMAGE_TITLES: dict[Modality, str] = {
@@ -28,18 +29,22 @@ class Marks:
 
     Attributes:
         visible: The word SYNTHETIC in the lower left corner.
+        watermark: The invisible watermark, in images that are large enough to carry it.
     """
 
     visible: bool = True
+    watermark: bool = True
 
     def draw(self, picture: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """Returns the marked picture, and what the record says about its marks.
+        """Returns the marked picture, and what the record says: `visible`, and the watermark's name or None.
 
         Args:
             picture: uint8 (H, W) grayscale or (H, W, 3) RGB; it is not changed.
         """
-        marked = draw_visible_mark(picture) if self.visible else picture
-        return marked, asdict(self)
+        drawn = draw_visible_mark(picture) if self.visible else picture
+        watermarked = embed_watermark(drawn) if self.watermark else None
+        told = {"visible": self.visible, "watermark": None if watermarked is None else WATERMARK_NAME}
+        return drawn if watermarked is None else watermarked, told
 
 
 def draw_visible_mark(picture: np.ndarray) -> np.ndarray:

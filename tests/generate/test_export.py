@@ -16,7 +16,7 @@ from arra_med.generate.marks import Marks
 from arra_med.generate.session import DIGITAL_SOURCE_TYPE, GenerationRequest, GenerationResult, ReportToImage
 from arra_med.models.bundle import ModelBundle
 
-UNMARKED = Marks(visible=False)
+UNMARKED = Marks(visible=False, watermark=False)
 REPORT = "Distinctive wording of an effusion."
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 
