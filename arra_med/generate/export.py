@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from arra_med.errors import GenerationError
+from arra_med.generate.content_credentials import ContentSigner
 from arra_med.generate.export_dicom import NewSeries, secondary_capture, write_secondary_capture
 from arra_med.generate.export_png import read_provenance, write_png
 from arra_med.generate.marks import Marks
@@ -36,6 +37,7 @@ def save_images(
     *,
     include_report: bool = False,
     marks: Marks = _ALL_MARKS,
+    signer: ContentSigner | None = None,
 ) -> list[Path]:
     """Writes each image and its provenance, whole or not at all.
 
@@ -49,12 +51,13 @@ def save_images(
         format: `png`, `dicom`, or both with a comma between them.
         include_report: Also store report and prompt in the JSON file; a real report is sensitive.
         marks: What to draw into the pixels. Draw nothing for images that are to be judged or read blind.
+        signer: Gives each PNG its content credentials.
 
     Returns:
         For each image its files in the order png, dicom, JSON record.
 
     Raises:
-        GenerationError: If a format is unknown or the folder cannot be written.
+        GenerationError: If a format is unknown, the folder cannot be written, or the signer's certificate fails.
     """
     formats = image_formats(format)
     series = NewSeries.fresh()
@@ -69,6 +72,8 @@ def save_images(
                 with atomic_file(_file(stem, name)) as partial:
                     if name == "png":
                         write_png(partial, picture, provenance)
+                        if signer is not None:
+                            signer.sign(partial, provenance)
                     else:
                         write_secondary_capture(partial, secondary_capture(picture, provenance, series, index + 1))
             files = {_RECORD_KEYS[name]: _file(stem, name).name for name in formats}
