@@ -24,9 +24,9 @@ def send(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
 ) -> None:
-    """Sends synthetic DICOM files to a research system on the list of destinations.
+    """Sends synthetic DICOM files to a research system.
 
-    By C-STORE or DICOMweb (STOW-RS), as the list says. Only unchanged DICOM files that arra-med made are sent; one other
+    By C-STORE or DICOMweb (STOW-RS), to a destination on the list. Only unchanged DICOM files that arra-med made are sent; one other
     file, and nothing is. Never send to a system that patient care reads from.
 
     \b

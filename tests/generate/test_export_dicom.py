@@ -164,6 +164,17 @@ def test_what_is_not_ours_or_was_changed_is_foreign(tmp_path: Path, keyword: str
     assert reason in str(foreign_because(tmp_path / "b.dcm"))
 
 
+def test_an_element_deep_inside_or_a_private_one_is_foreign(tmp_path: Path):
+    nested = written(GRAY, tmp_path / "a.dcm")
+    nested.ContributingEquipmentSequence[0].InstitutionName = "Somewhere"
+    nested.save_as(tmp_path / "nested.dcm")
+    private = written(GRAY, tmp_path / "a.dcm")
+    private.private_block(0x0011, "SOMEBODY", create=True).add_new(0x01, "LO", "a note")
+    private.save_as(tmp_path / "private.dcm")
+    for name in ("nested.dcm", "private.dcm"):
+        assert foreign_because(tmp_path / name) == "it holds data elements that arra-med does not write"
+
+
 def test_another_equipments_synthetic_file_a_text_file_and_no_file_are_foreign(tmp_path: Path):
     data = written(GRAY, tmp_path / "a.dcm")
     data.ContributingEquipmentSequence[0].Manufacturer = "Another"
