@@ -3,7 +3,7 @@ r"""Measures the invisible watermark: false alarms on real images, detection and
     python benchmarks/watermark.py --studies runs/mini_cxr/studies --studies runs/mini_fundus/studies \
         --bundle arra_med/bundles/mini-cxr --bundle arra_med/bundles/mini-fundus
 
-Negatives are real images: each as it is, and in three worn crops with other brightness and contrast, half of them
+Negatives are real images: each as it is, and in two worn crops with other brightness and contrast, half of them
 mirrored, resized and compressed. Positives are generated with both marks, at the bundle's size and enlarged, then
 compressed and resized in either order with four filters. Prints two tables, and as the last line the same as JSON.
 """
@@ -32,7 +32,7 @@ from arra_med.records.study import Modality
 from arra_med.tokens.fidelity import multi_scale_ssim, psnr_db
 
 SEED = 29
-NUM_CROPS = 3
+NUM_CROPS = 2
 SIZES_PX = (256, 512, 1024)
 FILTERS = (
     Image.Resampling.BICUBIC,
