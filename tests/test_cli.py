@@ -47,11 +47,13 @@ COMMANDS = [
     "reading import",
     "report",
     "score",
+    "send",
     "tokenize",
     "tokenizer import-chameleon",
     "tokenizer import-llamagen",
     "tokenizer train",
     "train",
+    "watermark detect",
 ]
 
 

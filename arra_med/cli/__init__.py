@@ -23,8 +23,10 @@ from arra_med.cli.plan_commands import plan
 from arra_med.cli.privacy_commands import deidentify, key
 from arra_med.cli.reading_commands import reading_app
 from arra_med.cli.score_commands import score
+from arra_med.cli.send_commands import send
 from arra_med.cli.sentences import run_and_explain
 from arra_med.cli.training_commands import tokenizer_app, train
+from arra_med.cli.watermark_commands import watermark_app
 
 _QUIET_LIBRARIES = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -53,6 +55,8 @@ app.command()(plan)
 app.command()(train)
 app.command()(generate)
 app.command("app")(app_command)
+app.add_typer(watermark_app, name="watermark")
+app.command()(send)
 app.add_typer(evaluate_app, name="evaluate")
 app.command()(compare)
 app.add_typer(moments_app, name="moments")

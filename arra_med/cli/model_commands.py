@@ -3,11 +3,11 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arra_med.cli.options import DeviceOption, OutFolder, SeedOption
+from arra_med.cli.options import DeviceOption, OutFolder, SeedOption, VisibleMarkOption, WatermarkOption
 from arra_med.config import resolve_device
 from arra_med.errors import ReportError, UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
@@ -45,7 +45,11 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(metavar="P", help="Draw from the likeliest tokens that make up this share.")
     ] = None,
-    image_format: Annotated[Literal["png"], typer.Option("--format", help="File format.")] = "png",
+    image_format: Annotated[
+        str, typer.Option("--format", metavar="png|dicom|png,dicom", help="File formats; DICOM is Secondary Capture.")
+    ] = "png",
+    visible_mark: VisibleMarkOption = True,
+    watermark: WatermarkOption = True,
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="Decoder: auto, transformers, cpu, or cpu-int8 (smaller weights).")
     ] = "auto",
@@ -59,13 +63,18 @@ def generate(
     Examples:
       arra-med generate --report "PA view. Pleural effusion." -n 4 --out out/
       arra-med generate --report-file report.txt --seed 7 --guidance 2 --out out/
-      arra-med generate --modality fundus --report "Right eye. Glaucoma." --out out/
+      arra-med generate --modality fundus --report "Right eye. Glaucoma." --format png,dicom --out out/
+      arra-med generate --report-file report.txt -n 50 --no-visible-mark --no-watermark --out to_be_judged/
     """
     text = _read_report(report, report_file)
-    from arra_med.generate.export import save_images
+    from arra_med.generate.content_credentials import configured_signer
+    from arra_med.generate.export import image_formats, save_images
+    from arra_med.generate.marks import Marks
     from arra_med.generate.session import ReportToImage, request_from_settings
     from arra_med.models.bundle import ModelBundle, read_bundle_info
 
+    image_formats(image_format)  # a mistake here, or in the certificate, is told before the model is opened
+    signer = configured_signer()
     folder = _bundle_folder(bundle, modality)
     request = request_from_settings(
         report=text,
@@ -84,7 +93,8 @@ def generate(
     session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")), backend=backend)
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
-    for path in save_images(_draw(session, request), out, format=image_format):
+    marks = Marks(visible=visible_mark, watermark=watermark)
+    for path in save_images(_draw(session, request), out, format=image_format, marks=marks, signer=signer):
         typer.echo(str(path))
 
 
