@@ -42,7 +42,7 @@ endef
 define bundle # modality, config, name of the shipped folder
 	$(BIN)/arra-med train --config mini_$(1)_$(2).yaml --out runs/mini_$(1)/$(2)
 	mkdir -p arra_med/bundles && rm -rf arra_med/bundles/$(3) && cp -r runs/mini_$(1)/$(2)/bundle arra_med/bundles/$(3)
-	$(BIN)/arra-med check fit runs/mini_$(1)/studies --features runs/mini_$(1)/features_efficientnet_lite0.parquet --out arra_med/bundles/$(3)/check.safetensors
+	$(BIN)/arra-med check fit runs/mini_$(1)/studies --features runs/mini_$(1)/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/$(3)/check.safetensors
 endef
 
 data: $(VENV)/.installed-test

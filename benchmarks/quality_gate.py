@@ -3,7 +3,7 @@
     python benchmarks/quality_gate.py --studies runs/mini_cxr/studies --out runs/quality_gate
 
 Draws 64 fixed prompts with seeds 0 to 7 (kept in --out, so that a stopped run goes on), and judges them with the
-bundle's reference, beside the study set's test split, which no threshold was read off. The prompts are wordings of the
+bundle's reference, beside the study set's test split. The prompts are wordings of the
 bank that no training text held, every finding in turn: rare findings weigh more than in any archive. The last line is
 the same as JSON. Rates over prompts carry Wilson's interval at the effective number of answers.
 """
@@ -24,6 +24,7 @@ from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.evaluate.check_reference import CHECK_FILE
 from arra_med.evaluate.held_out import held_out_studies, order_by_hash, real_images
+from arra_med.evaluate.novelty import passing_threshold
 from arra_med.evaluate.proportions import Rate, share_interval
 from arra_med.evaluate.quality_gate import open_quality_gate
 from arra_med.generate.checking import ImageVerdict
@@ -135,6 +136,9 @@ def main() -> None:
     )
     faults = planted_failures(held_out.views[: options.planted], other)
     found = {name: judged(views, name) for name, views in faults.items()}
+    limit = passing_threshold(np.array([verdict.scores["novelty"] for verdict in real]), gate.reference.info.pass_rate)
+    at_limit = [sum(verdict.scores["novelty"] > limit for verdict in verdicts) for verdicts in by_prompt]
+    exact = share_interval(at_limit, [len(verdicts) for verdicts in by_prompt])
     rows = {
         "real images, test split": _row(real),
         "generated": {**_row(generated), "interval": (share.low, share.high), "method": share.method},
@@ -145,12 +149,19 @@ def main() -> None:
         low, high = row["interval"]
         why = ", ".join(f"{count} {reason}" for reason, count in row["reasons"].items())
         print(f"| {name} | {row['total']} | {row['rate']:.1%} | {low:.1%} to {high:.1%} | {why} |")
+    seen = "also" if "test" in gate.reference.info.held_out_splits else "not"
+    print(
+        f"The reference's thresholds were {seen} read off the test split. At novelty {limit:.3f}, which "
+        f"{gate.reference.info.pass_rate:.0%} of the test images pass, {exact.estimate:.1%} ({exact.low:.1%} to "
+        f"{exact.high:.1%}) of the generated ones are rejected as novel."
+    )
     print(
         json.dumps(
             {
                 "bundle": info.name,
                 "gate": gate.identity,
                 "rejection_rate_generated": share.estimate,
+                "novel_at_test_threshold": dataclasses.asdict(exact) | {"threshold": limit},
                 "goal": GOAL,
                 "goal_met": share.estimate <= GOAL,
                 "rows": rows,

@@ -50,6 +50,9 @@ def fit(
         Path | None, typer.Option(metavar="FILE", help="From arra-med features, instead of encoding again.")
     ] = None,
     pass_rate: Annotated[float, typer.Option(metavar="SHARE", help="Of real images that shall pass.")] = 0.99,
+    with_test: Annotated[
+        bool, typer.Option("--with-test", help="Read the thresholds off the test split, too: a few hundred are rough.")
+    ] = False,
     copies: Annotated[
         bool, typer.Option("--copies", help="Also read off what a near copy of a training image is (minutes).")
     ] = False,
@@ -77,6 +80,7 @@ def fit(
         feature=feature,
         features=features,
         pass_rate=pass_rate,
+        with_test=with_test,
         copies=copies,
         progress=True,
     )

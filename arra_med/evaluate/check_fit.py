@@ -22,6 +22,7 @@ from arra_med.evaluate.novelty import PrincipalGaussian, layout_features, passin
 from arra_med.evaluate.quality_gate import training_copies
 from arra_med.evaluate.site_export import fewest_images
 from arra_med.imaging.quality import QualityThresholds
+from arra_med.records.study import Split
 from arra_med.runs import versions
 
 PASS_RATE = 0.99
@@ -40,13 +41,14 @@ def fit_check_reference(
     pass_rate: float = PASS_RATE,
     num_training: int = NUM_TRAINING,
     num_dims: dict[Part, int] | None = None,
+    with_test: bool = False,
     copies: bool = False,
     progress: bool = False,
 ) -> CheckReference:
     """Fits the Gaussians to the train split and reads the thresholds off the validation split.
 
-    Pictures that stand in the set twice are left out of the held-out ones; the test split is not looked at, so that
-    the share of its images that pass can be reported.
+    Pictures that stand in the set twice are left out of the held-out ones. The test split is not looked at by default,
+    so that the share of its images that pass can be reported; but a 99% quantile of a few hundred images is rough.
 
     Args:
         studies: The whole study set.
@@ -56,6 +58,7 @@ def fit_check_reference(
         pass_rate: Share of real images that shall pass.
         num_training: Training images used at most.
         num_dims: Directions kept, by part.
+        with_test: Read the thresholds off the test split as well.
         copies: Also calibrate near copies, which needs 299 held-out images of one source and takes longer.
         progress: Show progress bars on stderr.
 
@@ -71,7 +74,12 @@ def fit_check_reference(
             f"the study set has {len(rows)} training images and a reference needs {needed}, so that it tells of no "
             "single one: ingest more"
         )
-    held_out = held_out_studies(studies, "validation")
+    splits: tuple[Split, ...] = ("validation", "test") if with_test else ("validation",)
+    chosen = [held_out_studies(studies, split) for split in splits]
+    held_out = RealImages(
+        tuple(record for images in chosen for record in images.records),
+        np.concatenate([images.views for images in chosen]),
+    )
     described = real_images(training, rows)
     parts: list[dict[Part, np.ndarray]] = [
         {
@@ -96,6 +104,7 @@ def fit_check_reference(
         sources=studies.info.sources,
         licence_class=studies.info.licence_class,
         num_training=len(rows),
+        held_out_splits=splits,
         num_held_out=len(novelty),
         num_held_out_above=int((novelty > threshold).sum()),
         pass_rate=pass_rate,

@@ -21,6 +21,7 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate.novelty import PrincipalGaussian
 from arra_med.imaging.view import CanonicalView
 from arra_med.records.cards import LicenceClass
+from arra_med.records.study import Split
 from arra_med.runs import atomic_file, sha256_file
 
 FORMAT_VERSION = 1
@@ -66,7 +67,8 @@ class CheckReferenceInfo(StrictModel):
         sources: Of that set.
         licence_class: Of that set.
         num_training: Real training images that the Gaussians were fitted to.
-        num_held_out: Real held-out images that the thresholds were read off.
+        held_out_splits: The splits that the thresholds were read off.
+        num_held_out: Real images of these.
         num_held_out_above: Those of them that lie above the threshold.
         pass_rate: Share of real images that the threshold shall pass.
         scales: By part, the distance that this share of the held-out images stays within; a novelty is the larger
@@ -89,6 +91,7 @@ class CheckReferenceInfo(StrictModel):
     sources: tuple[str, ...]
     licence_class: LicenceClass
     num_training: int
+    held_out_splits: tuple[Split, ...]
     num_held_out: int
     num_held_out_above: int
     pass_rate: float

@@ -58,8 +58,12 @@ class PrincipalGaussian:
                 "fewer, or give more and different real images"
             )
         variances = projection.apply(values, "training").var(axis=0, ddof=1)
-        arrays = (np.float32(array) for array in (projection.mean, projection.components, variances))
-        return cls(*arrays, float(np.float32(rest)))
+        return cls(
+            projection.mean.astype(np.float32),
+            projection.components.astype(np.float32),
+            variances.astype(np.float32),
+            float(np.float32(rest)),
+        )
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Returns the Mahalanobis distances of features (n, D), divided by the root of D: float64 (n,), about 1.

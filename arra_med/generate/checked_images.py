@@ -5,7 +5,7 @@ n, a study does not lose the prompts that the model is worst at, and whoever rea
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def stream_checked(
 
 def _drawn(
     session: ReportToImage, request: GenerationRequest, seeds: list[int], images: np.ndarray, round_of: tuple[int, int]
-) -> Iterator[GenerationUpdate]:
+) -> Generator[GenerationUpdate, None, GenerationResult]:
     """Draws one round of retries; returns its result. Updates go on showing the images that are there."""
     number, rounds = round_of
     for update in session.stream(request, partial_images=False, seeds=seeds):
