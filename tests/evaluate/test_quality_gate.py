@@ -9,7 +9,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from arra_med.corpus.features import extract_features
 from arra_med.corpus.study_set import StudySet
+from arra_med.encoders import load_encoder
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate import check_fit, quality_gate
 from arra_med.evaluate.check_fit import fit_check_reference
@@ -32,6 +34,7 @@ from arra_med.records.study import StudyRecord
 from tests.corpus.tiny_studies import write_records
 from tests.evaluate.tiny_audit import TinyAudit
 from tests.evaluate.tiny_judges import TinyJudge
+from tests.evaluate.tiny_study import write_encoder
 
 NUM_TRAINING, NUM_HELD_OUT, SIDE = 400, 120, 16
 DIMS = {"encoder": 4, "layout": 8}
@@ -260,6 +263,26 @@ def test_a_missing_encoder_is_one_sentence(
     with pytest.raises(EvaluationError, match="of tiny-judge is not installed: run pip install it; .* leave out --che"):
         info = read_bundle_info(tiny_audit.bundle).model_copy(update={"canonical_view": reference.info.spec})
         open_quality_gate(tmp_path / "check.safetensors", info)
+
+
+def test_the_test_split_and_a_feature_file_serve_where_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_audit: TinyAudit
+) -> None:
+    studies, folder = StudySet.open(tiny_audit.studies), write_encoder(tmp_path / "encoder", seed=4)
+    encoder = load_encoder(str(folder))
+    extract_features(tiny_audit.studies, str(folder), tmp_path / "features.parquet", kinds=("mean",), progress=False)
+    monkeypatch.setattr(check_fit, "fewest_images", lambda num_dims: num_dims + 2)
+    fitted = [
+        fit_check_reference(studies, encoder, features=file, num_dims=DIMS, pass_rate=0.95, with_test=with_test)
+        for file, with_test in ((None, False), (tmp_path / "features.parquet", False), (None, True))
+    ]
+    assert [one.info.num_held_out for one in fitted] == [50, 50, 100]
+    assert [one.info.num_held_out_above for one in fitted] == [2, 2, 5]
+    assert fitted[2].info.held_out_splits == ("validation", "test")
+    np.testing.assert_allclose(fitted[0].gaussians["encoder"].mean, fitted[1].gaussians["encoder"].mean, rtol=1e-4)
+    assert fitted[0].info.novelty == pytest.approx(fitted[1].info.novelty, rel=1e-3)
+    with pytest.raises(EvaluationError, match="the reference is fitted with tiny-judge .*: extract them with this enc"):
+        fit_check_reference(studies, TinyJudge(), features=tmp_path / "features.parquet", num_dims=DIMS, pass_rate=0.95)
 
 
 def test_too_few_images_make_no_reference(studies: StudySet, tiny_audit: TinyAudit) -> None:
