@@ -1,5 +1,6 @@
 """Fitting the reference of the quality gate to a study set: its training images, and thresholds from held-out ones."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,12 +23,17 @@ from arra_med.evaluate.novelty import PrincipalGaussian, layout_features, passin
 from arra_med.evaluate.quality_gate import training_copies
 from arra_med.evaluate.site_export import fewest_images
 from arra_med.imaging.quality import QualityThresholds
+from arra_med.imaging.view import Modality
 from arra_med.records.study import Split
 from arra_med.runs import versions
 
 PASS_RATE = 0.99
 NUM_TRAINING = 2000
 NUM_DIMS: dict[Part, int] = {"encoder": 16, "layout": 32}
+QUALITY_CHECKS = ("blank", "clipped", "inverted", "wrong_body_part")
+WRONG_BODY_PART: Mapping[Modality, float | None] = {"cxr": 0.2, "fundus": 0.4, "photo": None}
+"""What `docs/quality.md` advises for archives of frontal images and colour photographs; off by default in ingestion."""
+
 DUPLICATE_CORRELATION = 0.99
 """Of 32 x 32 thumbnails: what `docs/quality.md` counts as the same picture among real images."""
 
@@ -93,7 +99,6 @@ def fit_check_reference(
     scales = {part: passing_threshold(distances[part], pass_rate) for part in PARTS}
     novelty = np.max([distances[part] / scales[part] for part in PARTS], axis=0)
     threshold = passing_threshold(novelty, pass_rate)
-    accepted = QualityThresholds()
     info = CheckReferenceInfo(
         spec=studies.spec,
         encoder=encoder.name,
@@ -110,13 +115,19 @@ def fit_check_reference(
         pass_rate=pass_rate,
         scales=scales,
         novelty=threshold,
-        blank=accepted.blank or 1.0,
-        clipped=accepted.clipped or 1.0,
+        quality=_quality_thresholds(studies.spec.modality),
         duplicate=DUPLICATE_CORRELATION,
         copies=_copy_threshold(studies, encoder, feature, progress) if copies else None,
         versions=versions(),
     )
     return CheckReference(info, gaussians)
+
+
+def _quality_thresholds(modality: Modality) -> dict[str, float]:
+    """Those of ingestion, and the likeness to the body part, which it leaves off."""
+    accepted = QualityThresholds(wrong_body_part=WRONG_BODY_PART[modality])
+    limits = {name: getattr(accepted, name) for name in QUALITY_CHECKS}
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _encoded(

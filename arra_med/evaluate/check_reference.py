@@ -74,8 +74,7 @@ class CheckReferenceInfo(StrictModel):
         scales: By part, the distance that this share of the held-out images stays within; a novelty is the larger
             distance in these units.
         novelty: Images above it are rejected.
-        blank: Likewise for `quality_scores`' blank.
-        clipped: Likewise for its clipped.
+        quality: Likewise for scores of `imaging.quality.quality_scores`, by name.
         duplicate: Likewise for the correlation with another image of the request.
         copies: What counts as a near copy of a training image; none: not calibrated.
         versions: Of Python and the libraries.
@@ -97,8 +96,7 @@ class CheckReferenceInfo(StrictModel):
     pass_rate: float
     scales: dict[Part, float]
     novelty: float
-    blank: float
-    clipped: float
+    quality: dict[str, float]
     duplicate: float
     copies: CopyThreshold | None = None
     versions: dict[str, str]
@@ -188,7 +186,7 @@ def read_check_reference(path: Path) -> CheckReference:
     except pydantic.ValidationError as error:
         keys = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
         raise EvaluationError(f"{path}: its description is not valid at {keys}; fit again") from None
-    numbers = [info.novelty, info.blank, info.clipped, info.duplicate, *info.scales.values()]
+    numbers = [info.novelty, info.duplicate, *info.quality.values(), *info.scales.values()]
     names = {f"{part}.{name}" for part in PARTS for name in _TENSORS}
     if set(arrays) != names or set(info.scales) != set(PARTS) or any(a.dtype != np.float32 for a in arrays.values()):
         raise EvaluationError(f"{path}: must hold a Gaussian and a scale of {' and '.join(PARTS)}; fit again")

@@ -1,7 +1,8 @@
 """The quality gate: whether a generated image may pass for what it should be, and for a new one.
 
-Rejected is what is further from real images than nearly all held-out real ones, blank or clipped, a repeat of another
-image of the request, or a near copy of a training image. An image that passes is plausible as a picture of its kind:
+Rejected is what is further from real images than nearly all held-out real ones, what ingestion would refuse (blank,
+clipped, a negative, another body part or one on its head), a repeat of another image of the request, or a near copy of
+a training image. An image that passes is plausible as a picture of its kind:
 whether it shows what the report says, nobody has looked (`arra-med evaluate agreement` does).
 """
 
@@ -69,8 +70,7 @@ class QualityGate:
             "pass_rate": info.pass_rate,
             "thresholds": {
                 "novelty": info.novelty,
-                "blank": info.blank,
-                "clipped": info.clipped,
+                **info.quality,
                 "duplicate": info.duplicate,
                 "near_copy": info.copies.similarity if self._copies is not None and info.copies else None,
             },
@@ -95,7 +95,8 @@ class QualityGate:
         verdicts = []
         for view in views:
             small = _thumbnail(view)
-            verdict = self._verdict(view, max((float(small @ other) for other in seen), default=None))
+            repeats = max((float(small @ other) for other in seen), default=None)
+            verdict = self._verdict(view, repeats, lateral=request is not None and request.view == "lateral")
             if verdict.passed:
                 seen.append(small)
             verdicts.append(verdict)
@@ -115,12 +116,12 @@ class QualityGate:
         parts = {part: float(gaussians[part].distances(described[part])[0]) / info.scales[part] for part in gaussians}
         return {"novelty": max(parts.values()), **{f"novelty_{part}": value for part, value in parts.items()}}
 
-    def _verdict(self, view: np.ndarray, duplicate: float | None) -> ImageVerdict:
+    def _verdict(self, view: np.ndarray, duplicate: float | None, *, lateral: bool) -> ImageVerdict:
         info = self.reference.info
         pixels = from_uint8(view[0] if len(view) == 1 else view.transpose(1, 2, 0))
-        quality = quality_scores(pixels, info.spec.modality)
-        scores = self.novelty(view) | {name: quality[name] for name in ("blank", "clipped") if name in quality}
-        limits = {"novelty": info.novelty, "blank": info.blank, "clipped": info.clipped, "duplicate": info.duplicate}
+        quality = quality_scores(pixels, info.spec.modality, "lateral" if lateral else None)
+        scores = self.novelty(view) | {name: quality[name] for name in info.quality if name in quality}
+        limits = {"novelty": info.novelty, **info.quality, "duplicate": info.duplicate}
         if duplicate is not None:
             scores["duplicate"] = duplicate
         if self._copies is not None and info.copies is not None:

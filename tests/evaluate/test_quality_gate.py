@@ -25,6 +25,8 @@ from arra_med.evaluate.check_reference import (
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.feature_spaces import ArrayViews, gradient_space
 from arra_med.evaluate.quality_gate import QualityGate, open_quality_gate, training_copies
+from arra_med.generate.request import GenerationRequest
+from arra_med.imaging.chest_likeness import MEAN_CHEST
 from arra_med.imaging.read import load_view
 from arra_med.imaging.view import CanonicalView
 from arra_med.models.bundle import read_bundle_info
@@ -80,7 +82,11 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> StudySet:
 
 @pytest.fixture(scope="module")
 def reference(studies: StudySet) -> CheckReference:
-    return fit_check_reference(studies, TinyJudge(), num_dims=DIMS)
+    """These pictures are no chests: what tells chests from others is left to the real ones."""
+    fitted = fit_check_reference(studies, TinyJudge(), num_dims=DIMS)
+    assert fitted.info.quality == {"blank": 0.95, "clipped": 0.5, "inverted": 0.4, "wrong_body_part": 0.2}
+    info = fitted.info.model_copy(update={"quality": {"blank": 0.95, "clipped": 0.5}})
+    return dataclasses.replace(fitted, info=info)
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +313,22 @@ def test_the_shipped_references_fit_their_bundles() -> None:
     size = info.canonical_view.size_px
     noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     assert gate.judge(noise)[0].reasons == ("novelty",)
+
+
+def test_a_chest_on_its_head_is_another_body_part_but_a_lateral_one_has_no_such_score(
+    reference: CheckReference,
+) -> None:
+    whole = np.concatenate([MEAN_CHEST, MEAN_CHEST[:, ::-1]], axis=1)
+    chest = (
+        ((whole - whole.min()) / np.ptp(whole) * 200 + 25).repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)[None]
+    )
+    limits = {"novelty": 1e6, "quality": {"inverted": 0.4, "wrong_body_part": 0.2}}
+    gate = QualityGate(dataclasses.replace(reference, info=reference.info.model_copy(update=limits)), TinyJudge())
+    assert gate.judge(chest)[0].passed
+    assert gate.judge(chest[:, ::-1])[0].reasons == ("wrong_body_part",)
+    assert "inverted" in gate.judge(255 - chest)[0].reasons
+    lateral = GenerationRequest(report="Effusion.", modality="cxr", view="lateral")
+    assert "wrong_body_part" not in gate.judge(chest[:, ::-1], lateral)[0].scores
 
 
 @pytest.mark.real_data
