@@ -10,6 +10,7 @@ import typer
 
 import arra_med
 from arra_med.cli import chameleon_commands
+from arra_med.cli.check_commands import check_app
 from arra_med.cli.compare_commands import compare
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
@@ -64,6 +65,7 @@ app.command()(score)
 app.add_typer(reading_app, name="reading")
 evaluate_app.command("fidelity")(fidelity_command)
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(check_app, name="check")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)
 tokenizer_app.command("import-chameleon")(chameleon_commands.import_tokenizer)

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from arra_med.cli.check_commands import (
+    CheckEncoderOption,
+    CheckOption,
+    CheckReferenceOption,
+    CheckTrainingOption,
+    CheckTriesOption,
+    open_gate,
+    tell_check,
+)
 from arra_med.cli.options import DeviceOption, OutFolder, SeedOption, VisibleMarkOption, WatermarkOption
 from arra_med.config import resolve_device
 from arra_med.errors import ReportError, UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
 
 if TYPE_CHECKING:
+    from arra_med.generate.checking import ImageCheck
     from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
 
 bundle_app = typer.Typer(help="Shows and imports model bundles.")
@@ -53,11 +63,17 @@ def generate(
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="Decoder: auto, transformers, cpu, or cpu-int8 (smaller weights).")
     ] = "auto",
+    check: CheckOption = False,
+    check_tries: CheckTriesOption = None,
+    check_reference: CheckReferenceOption = None,
+    check_encoder: CheckEncoderOption = None,
+    check_training: CheckTrainingOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Draws synthetic images from a report.
 
-    Image i of a call has seed SEED + i; the same seed gives the same image.
+    Image i of a call has seed SEED + i; the same seed gives the same image. With --check, an image that is rejected is
+    drawn anew with another seed, which its file is named by.
 
     \b
     Examples:
@@ -65,6 +81,7 @@ def generate(
       arra-med generate --report-file report.txt --seed 7 --guidance 2 --out out/
       arra-med generate --modality fundus --report "Right eye. Glaucoma." --format png,dicom --out out/
       arra-med generate --report-file report.txt -n 50 --no-visible-mark --no-watermark --out to_be_judged/
+      arra-med generate --report "Normal." -n 8 --check --out out/
     """
     text = _read_report(report, report_file)
     from arra_med.generate.content_credentials import configured_signer
@@ -76,9 +93,10 @@ def generate(
     image_formats(image_format)  # a mistake here, or in the certificate, is told before the model is opened
     signer = configured_signer()
     folder = _bundle_folder(bundle, modality)
+    where, info = resolve_device(device or "auto"), read_bundle_info(folder)
     request = request_from_settings(
         report=text,
-        modality=read_bundle_info(folder).modality,
+        modality=info.modality,
         view=view,
         laterality=laterality,
         age_group=age_group,
@@ -90,12 +108,25 @@ def generate(
         guidance_scale=guidance,
     )
     _quiet_transformers()
-    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")), backend=backend)
+    gate = open_gate(
+        check,
+        folder,
+        info,
+        where,
+        reference=check_reference,
+        encoder=check_encoder,
+        training=check_training,
+        tries=check_tries,
+    )
+    session = ReportToImage(ModelBundle.load(folder, device=where), backend=backend)
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
+    result = _draw(session, request, gate, check_tries)
     marks = Marks(visible=visible_mark, watermark=watermark)
-    for path in save_images(_draw(session, request), out, format=image_format, marks=marks, signer=signer):
+    for path in save_images(result, out, format=image_format, marks=marks, signer=signer):
         typer.echo(str(path))
+    if gate is not None:
+        tell_check(result)
 
 
 def app_command(
@@ -144,12 +175,21 @@ def bundle_info(
     typer.echo(f"fingerprint: {loaded.fingerprint}")
 
 
-def _draw(session: "ReportToImage", request: "GenerationRequest") -> "GenerationResult":
+def _draw(
+    session: "ReportToImage", request: "GenerationRequest", gate: "ImageCheck | None", tries: int | None
+) -> "GenerationResult":
     """Returns the finished images; a progress bar on standard error follows the tokens."""
     from tqdm import tqdm
 
+    from arra_med.generate.checked_images import stream_checked
+    from arra_med.generate.checking import DEFAULT_TRIES
+
+    if gate is None:
+        updates = session.stream(request, partial_images=False)
+    else:
+        updates = stream_checked(session, request, gate, DEFAULT_TRIES if tries is None else tries, False)
     with tqdm(total=100, desc="drawing", unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
-        for update in session.stream(request, partial_images=False):
+        for update in updates:
             bar.update(round(100 * update.progress) - bar.n)
             if update.result is not None:
                 return update.result

@@ -104,9 +104,10 @@ def image_formats(words: str) -> tuple[ImageFormat, ...]:
 
 
 def image_provenance(result: GenerationResult, index: int, picture: np.ndarray) -> dict[str, Any]:
-    """Returns what made one image: the result's provenance, its own seed and the SHA-256 of its pixels (C order)."""
+    """Returns what made one image: the result's provenance, its own seed, the SHA-256 of its pixels (C order), its check."""
     pixels = hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()
-    return {**result.provenance, "seed": result.seed(index), "pixels_sha256": pixels}
+    check = {"check": {**result.checked[index].record(), **result.check}} if result.checked else {}
+    return {**result.provenance, "seed": result.seed(index), "pixels_sha256": pixels, **check}
 
 
 def _file(stem: Path, name: ImageFormat) -> Path:

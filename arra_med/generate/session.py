@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 
 from arra_med.errors import GenerationError
 from arra_med.generate.cautions import label_cautions
+from arra_med.generate.checking import CheckedImage
 from arra_med.generate.decoding import open_backend, stream_image_tokens
 from arra_med.generate.request import GenerationRequest, request_from_settings
 from arra_med.generate.sampling import SamplingRules
@@ -50,6 +51,9 @@ class GenerationResult:
         prompt: What the model read, and what the user should be told.
         request: What was asked for.
         provenance: What made the images, common to all of them; holds no report text.
+        seeds: Seed of each image; empty: image i has `request.seed + i`.
+        checked: What a check did for each image; empty if none was asked.
+        check: What made up that check, and its counts.
     """
 
     images: np.ndarray
@@ -57,10 +61,13 @@ class GenerationResult:
     prompt: Prompt
     request: GenerationRequest
     provenance: dict[str, Any]
+    seeds: tuple[int, ...] = ()
+    checked: tuple[CheckedImage, ...] = ()
+    check: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def seed(self, index: int) -> int:
         """Returns the seed of an image."""
-        return self.request.seed + index
+        return self.seeds[index] if self.seeds else self.request.seed + index
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,9 @@ class ReportToImage:
                 return update.result
         raise AssertionError("a stream ends with a result")
 
-    def stream(self, request: GenerationRequest, partial_images: bool = True) -> Iterator[GenerationUpdate]:
+    def stream(
+        self, request: GenerationRequest, partial_images: bool = True, seeds: Sequence[int] = ()
+    ) -> Iterator[GenerationUpdate]:
         """Makes the images, with an update at the start, after each grid row and at the end.
 
         Closing the iterator ends the work.
@@ -147,6 +156,7 @@ class ReportToImage:
             request: What to make.
             partial_images: Show what is there already. Partial pictures are skipped where they would take more than a
                 fifth of the time.
+            seeds: Makes one image of each of these seeds instead of the request's.
 
         Raises:
             GenerationError: If the request does not fit the bundle, or the model is damaged.
@@ -155,9 +165,9 @@ class ReportToImage:
         prompt = self.prompt(request)
         prompt_ids = self.bundle.layout.prompt_ids(self._text_ids(prompt.text))
         num_rows = self.bundle.layout.grid[0]
-        seeds = [request.seed + index for index in range(request.num_images)]
+        seeds = tuple(seeds) or tuple(request.seed + index for index in range(request.num_images))
         size_px, channels = self.bundle.spec.size_px, self.bundle.spec.channels
-        shape = (request.num_images, size_px, size_px) + ((channels,) if channels > 1 else ())
+        shape = (len(seeds), size_px, size_px) + ((channels,) if channels > 1 else ())
         images = np.full(shape, _MID_GREY, dtype=np.uint8)
         batches: list[torch.Tensor] = []
         yield GenerationUpdate(0.0, images.copy(), prompt)
@@ -181,7 +191,8 @@ class ReportToImage:
                         next_preview = ended + _PREVIEW_PAUSE * (ended - began)
                     made = first + len(batch_seeds) * row / num_rows
                     yield GenerationUpdate(made / len(seeds), images.copy(), prompt)
-        result = GenerationResult(images, torch.cat(batches), prompt, request, self._provenance(request, prompt))
+        provenance = self._provenance(request, prompt)
+        result = GenerationResult(images, torch.cat(batches), prompt, request, provenance, seeds)
         yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
 
     def _text_ids(self, text: str) -> list[int]:
