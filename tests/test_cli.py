@@ -26,6 +26,7 @@ COMMANDS = [
     "bundle import-llamagen",
     "bundle info",
     "cards",
+    "check fit",
     "compare",
     "deidentify",
     "encoder train",
