@@ -38,7 +38,7 @@ DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlg
 """IPTC NewsCode of media made by a trained model, the machine-readable mark that is in wide use."""
 
 _MID_GREY = 128
-_PREVIEW_PAUSE = 4  # a partial picture waits for this many times what the last one cost: a fifth of the time at most
+_PREVIEW_PAUSE = 6  # a partial picture waits for this many times what the last one cost: a seventh of the time at most
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class ReportToImage:
         Args:
             request: What to make.
             partial_images: Show what is there already. Partial pictures are skipped where they would take more than a
-                fifth of the time.
+                seventh of the time.
             seeds: Makes one image of each of these seeds instead of the request's.
 
         Raises:
