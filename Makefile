@@ -52,6 +52,8 @@ mini-cxr: data
 	$(call tokens_and_features,cxr,6)
 	$(call bundle,cxr,finetune,mini-cxr-finetuned)
 	$(call bundle,cxr,arra,mini-cxr)
+	$(BIN)/arra-med check fit runs/mini_cxr/studies --features runs/mini_cxr/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/mini-cxr/check.safetensors
+	$(BIN)/arra-med check fit runs/mini_cxr/studies --features runs/mini_cxr/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/mini-cxr-finetuned/check.safetensors
 
 mini-fundus: data
 	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/fundus/studies.csv" --modality fundus --out runs/mini_fundus/studies --size 128

@@ -5,6 +5,7 @@ another `kind` takes the place of the base's. `--set a.b=value` wins over both.
 """
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -96,6 +97,15 @@ def shipped_folder(name: Literal["configs", "data_cards"]) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "shipped" / name
     return inside if inside.is_dir() else package.parent / name
+
+
+def user_config_folder() -> Path:
+    """Returns the folder of the user's own settings: arra-med in $XDG_CONFIG_HOME, else in ~/.config.
+
+    Source: XDG Base Directory Specification: a relative $XDG_CONFIG_HOME is not valid and is passed over.
+    """
+    home = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    return (home if home.is_absolute() else Path.home() / ".config") / "arra-med"
 
 
 def resolve_device(device: Device) -> str:

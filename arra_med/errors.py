@@ -69,6 +69,10 @@ class GenerationError(UserError):
     """A generation request cannot be met."""
 
 
+class SendingError(UserError):
+    """Files cannot be sent, or not there."""
+
+
 class EvaluationError(UserError):
     """A measurement cannot be taken of what was given."""
 

@@ -26,6 +26,7 @@ COMMANDS = [
     "bundle import-llamagen",
     "bundle info",
     "cards",
+    "check fit",
     "compare",
     "deidentify",
     "encoder train",
@@ -47,11 +48,13 @@ COMMANDS = [
     "reading import",
     "report",
     "score",
+    "send",
     "tokenize",
     "tokenizer import-chameleon",
     "tokenizer import-llamagen",
     "tokenizer train",
     "train",
+    "watermark detect",
 ]
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from PIL import Image
@@ -91,6 +92,20 @@ def test_the_same_seed_gives_the_same_pixels_alone_and_in_a_batch(bundle: Path, 
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
+def test_both_formats_with_and_without_marks(bundle: Path, tmp_path: Path) -> None:
+    words = ["--report", REPORT, "-n", "2", "--format", "png,dicom"]
+    assert generate(bundle, tmp_path / "marked", *words) == 0
+    assert generate(bundle, tmp_path / "plain", *words, "--no-visible-mark", "--no-watermark") == 0
+    for folder, is_marked in (("marked", True), ("plain", False)):
+        for file in sorted((tmp_path / folder).glob("*.dcm")):
+            told = json.loads(file.with_suffix(".json").read_text())
+            assert told["dicom_file"] == file.name
+            assert told["marks"] == {"visible": is_marked, "watermark": None}  # 32 px carry no watermark
+            with Image.open(file.with_suffix(".png")) as image:
+                np.testing.assert_array_equal(pydicom.dcmread(file).pixel_array, np.asarray(image))
+    assert len(list(tmp_path.rglob("*.dcm"))) == 4
+
+
 def test_a_table_becomes_images_and_their_list(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +136,7 @@ def test_a_table_becomes_images_and_their_list(
         (["--report", REPORT, "--laterality", "L"], "an eye was given for a chest X-ray"),
         (["--report", REPORT, "--modality", "fundus"], "makes cxr images, fundus was asked for"),
         (["--report", "  "], ""),
+        (["--report", REPORT, "--format", "png,gif"], "image format 'gif' is unknown: use png, dicom or png,dicom"),
     ],
 )
 def test_wrong_requests_exit_2_with_one_sentence_and_write_nothing(

@@ -17,6 +17,7 @@ import gradio as gr
 
 from arra_med import __version__
 from arra_med.errors import ArraMedError
+from arra_med.generate.content_credentials import configured_signer
 from arra_med.generate.export import save_images
 from arra_med.generate.session import GenerationResult, ReportToImage
 from arra_med.records.study import Modality
@@ -151,7 +152,7 @@ def _finished(
     count = len(result.images)
     # Gradio copies what it shows into its own private cache, so these files go when the page has them.
     with tempfile.TemporaryDirectory(prefix="arra-med-") as folder:
-        files = save_images(result, Path(folder))
+        files = save_images(result, Path(folder), signer=configured_signer())
         archive = Path(folder) / f"arra-med_{result.request.modality}_seed{result.request.seed}_{count}.zip"
         presenting.write_archive(files, archive, words.BANNER)
         pictures = [file for file in files if file.suffix == ".png"]

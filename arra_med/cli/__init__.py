@@ -10,6 +10,7 @@ import typer
 
 import arra_med
 from arra_med.cli import chameleon_commands
+from arra_med.cli.check_commands import check_app
 from arra_med.cli.compare_commands import compare
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
@@ -23,8 +24,10 @@ from arra_med.cli.plan_commands import plan
 from arra_med.cli.privacy_commands import deidentify, key
 from arra_med.cli.reading_commands import reading_app
 from arra_med.cli.score_commands import score
+from arra_med.cli.send_commands import send
 from arra_med.cli.sentences import run_and_explain
 from arra_med.cli.training_commands import tokenizer_app, train
+from arra_med.cli.watermark_commands import watermark_app
 
 _QUIET_LIBRARIES = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -53,6 +56,8 @@ app.command()(plan)
 app.command()(train)
 app.command()(generate)
 app.command("app")(app_command)
+app.add_typer(watermark_app, name="watermark")
+app.command()(send)
 app.add_typer(evaluate_app, name="evaluate")
 app.command()(compare)
 app.add_typer(moments_app, name="moments")
@@ -60,6 +65,7 @@ app.command()(score)
 app.add_typer(reading_app, name="reading")
 evaluate_app.command("fidelity")(fidelity_command)
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(check_app, name="check")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
 bundle_app.command("import-llamagen")(import_bundle)
 tokenizer_app.command("import-chameleon")(chameleon_commands.import_tokenizer)

@@ -24,8 +24,8 @@ def draw_table(
     device: Device,
     engine: Literal["local", "ray"],
     address: str,
-    image_format: str,
-    include_report: bool,
+    backend: str,
+    export: tuple[str, bool, bool, bool],
 ) -> None:
     """Draws a table's images and says what became of them.
 
@@ -40,15 +40,19 @@ def draw_table(
         device: Where the model runs.
         engine: Which machines draw.
         address: Of the cluster.
-        image_format: File format.
-        include_report: Keep reports beside the images.
+        backend: Decoder.
+        export: File formats, whether to keep reports beside the images, and whether to draw the visible and the
+            invisible mark.
     """
     from arra_med.corpus.engine import EngineChoice
     from arra_med.generate.batch import draw_table as draw
+    from arra_med.generate.export import ExportChoice
+    from arra_med.generate.marks import Marks
     from arra_med.generate.prompt_table import read_prompt_table, table_modality
     from arra_med.generate.request import GenerationRequest, request_from_settings
     from arra_med.models.bundle import read_bundle_info
 
+    image_format, include_report, visible_mark, watermark = export
     folder = bundle(table_modality(prompts))
     modality = read_bundle_info(folder).modality
     defaults: GenerationRequest = request_from_settings(report="", modality=modality, **cells, **rules)
@@ -62,8 +66,8 @@ def draw_table(
         batch_size=batch_size,
         device=device,
         engine=EngineChoice(kind=engine, address=address),
-        image_format=image_format,
-        include_report=include_report,
+        backend=backend,
+        export=ExportChoice(image_format, include_report, Marks(visible=visible_mark, watermark=watermark)),
         tell=lambda sentence: typer.echo(f"note: {sentence}", err=True),
     )
     for caution, count in list(report.cautions.items())[:_CAUTIONS_SHOWN]:

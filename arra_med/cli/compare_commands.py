@@ -1,5 +1,6 @@
 """`arra-med compare`: a registered study, from teacher features to the report."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,16 @@ def compare(
     ],
     out: OutFolder,
     settings: SetOption = None,
+    also_judge: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable: a further judge of secondary rows, which say that it was not registered."),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write FOLDER/<study>.md and small figures, without pictures that may not be passed on."
+        ),
+    ] = None,
 ) -> None:
     """Runs a study: did alignment help?
 
@@ -24,18 +35,23 @@ def compare(
     \b
     Examples:
       arra-med compare study_cxr.yaml --out runs/study_cxr
+      arra-med compare study_cxr.yaml --out runs/study_cxr --page docs/results
       arra-med compare study_cxr.yaml --set exploratory=true --set training.steps=20 --out runs/rehearsal
     """
     from arra_med.config import load_config, shipped_config
     from arra_med.evaluate.study_comparison import compare as write_comparison
+    from arra_med.evaluate.study_page import write_page
     from arra_med.evaluate.study_report import write_report
     from arra_med.evaluate.study_run import Study
     from arra_med.evaluate.study_samples import sample_pairs
     from arra_med.evaluate.study_settings import StudyConfig
 
-    study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, say=typer.echo)
+    study = Study(load_config(shipped_config(config), StudyConfig, settings or []), out, typer.echo, also_judge or ())
     told = write_comparison(study)
-    report = write_report(out, told, sample_pairs(study))
+    samples = sample_pairs(study)
+    report = write_report(out, told, samples)
     for verdict in told["primary"]["verdicts"]:
         typer.echo(f"{verdict['arm']}: {verdict['tier']}: {verdict['reason']}")
     typer.echo(f"report: {report}")
+    if page:
+        typer.echo(f"page: {write_page(page, out, told, samples)}")

@@ -3,17 +3,35 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from arra_med.cli.batch_drawing import draw_table, quiet_transformers
-from arra_med.cli.options import AddressOption, DeviceOption, EngineOption, OutFolder, SeedOption
+from arra_med.cli.check_commands import (
+    CheckEncoderOption,
+    CheckOption,
+    CheckReferenceOption,
+    CheckTrainingOption,
+    CheckTriesOption,
+    open_gate,
+    tell_check,
+)
+from arra_med.cli.options import (
+    AddressOption,
+    DeviceOption,
+    EngineOption,
+    OutFolder,
+    SeedOption,
+    VisibleMarkOption,
+    WatermarkOption,
+)
 from arra_med.config import resolve_device
 from arra_med.errors import ReportError, UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
 
 if TYPE_CHECKING:
+    from arra_med.generate.checking import ImageCheck
     from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
 
 bundle_app = typer.Typer(help="Shows and imports model bundles.")
@@ -51,7 +69,19 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(metavar="P", help="Draw from the likeliest tokens that make up this share.")
     ] = None,
-    image_format: Annotated[Literal["png"], typer.Option("--format", help="File format.")] = "png",
+    image_format: Annotated[
+        str, typer.Option("--format", metavar="png|dicom|png,dicom", help="File formats; DICOM is Secondary Capture.")
+    ] = "png",
+    visible_mark: VisibleMarkOption = True,
+    watermark: WatermarkOption = True,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="Decoder: auto, transformers, cpu, or cpu-int8 (smaller weights).")
+    ] = "auto",
+    check: CheckOption = False,
+    check_tries: CheckTriesOption = None,
+    check_reference: CheckReferenceOption = None,
+    check_encoder: CheckEncoderOption = None,
+    check_training: CheckTrainingOption = None,
     include_report: Annotated[
         bool, typer.Option("--include-report", help="Keep report and prompt in the JSON files; they may be sensitive.")
     ] = False,
@@ -62,9 +92,10 @@ def generate(
     engine: EngineOption = "local",
     address: AddressOption = "auto",
 ) -> None:
-    """Draws synthetic images from a report, or from each report of a table.
+    """Draws synthetic images from reports.
 
-    Image i of a report has seed SEED + i; the same seed gives the same image. A table's columns are report, id,
+    Image i of a report has seed SEED + i; the same seed gives the same image. With --check, an image that is rejected is
+    drawn anew with another seed, which its file is named by. A table's columns are report, id,
     modality, view, age_group, laterality, seed, num_images; all but report may be missing or empty. Start the same
     command again to go on after a stop; images.jsonl lists what is finished.
 
@@ -72,12 +103,16 @@ def generate(
     Examples:
       arra-med generate --report "PA view. Pleural effusion." -n 4 --out out/
       arra-med generate --report-file report.txt --seed 7 --guidance 2 --out out/
-      arra-med generate --modality fundus --report "Right eye. Glaucoma." --out out/
+      arra-med generate --modality fundus --report "Right eye. Glaucoma." --format png,dicom --out out/
+      arra-med generate --report-file report.txt -n 50 --no-visible-mark --no-watermark --out to_be_judged/
+      arra-med generate --report "Normal." -n 8 --check --out out/
       arra-med generate --prompts reports.csv --batch 16 --out out/
     """
     if prompts is not None:
         if report is not None or report_file is not None:
             raise UserError(_ONE_SOURCE)
+        if check:
+            raise UserError("--check is for single reports: leave it out, or draw the table's reports one by one")
         rules = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance_scale": guidance}
         cells = {"view": view, "laterality": laterality, "age_group": age_group, "num_images": num_images}
         draw_table(
@@ -91,21 +126,26 @@ def generate(
             device=device or "auto",
             engine=engine,
             address=address,
-            image_format=image_format,
-            include_report=include_report,
+            backend=backend,
+            export=(image_format, include_report, visible_mark, watermark),
         )
         return
     if engine != "local":
         raise UserError("--engine ray is for tables: give --prompts FILE.csv, or leave --engine out")
     text = _read_report(report, report_file)
-    from arra_med.generate.export import save_images
+    from arra_med.generate.content_credentials import configured_signer
+    from arra_med.generate.export import image_formats, save_images
+    from arra_med.generate.marks import Marks
     from arra_med.generate.session import ReportToImage, request_from_settings
     from arra_med.models.bundle import ModelBundle, read_bundle_info
 
+    image_formats(image_format)  # a mistake here, or in the certificate, is told before the model is opened
+    signer = configured_signer()
     folder = _bundle_folder(bundle, modality)
+    where, info = resolve_device(device or "auto"), read_bundle_info(folder)
     request = request_from_settings(
         report=text,
-        modality=read_bundle_info(folder).modality,
+        modality=info.modality,
         view=view,
         laterality=laterality,
         age_group=age_group,
@@ -117,11 +157,27 @@ def generate(
         guidance_scale=guidance,
     )
     quiet_transformers()
-    session = ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")), max_batch_images=batch)
+    gate = open_gate(
+        check,
+        folder,
+        info,
+        where,
+        reference=check_reference,
+        encoder=check_encoder,
+        training=check_training,
+        tries=check_tries,
+    )
+    session = ReportToImage(ModelBundle.load(folder, device=where), max_batch_images=batch, backend=backend)
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
-    for path in save_images(_draw(session, request), out, format=image_format, include_report=include_report):
+    result = _draw(session, request, gate, check_tries)
+    marks = Marks(visible=visible_mark, watermark=watermark)
+    for path in save_images(
+        result, out, format=image_format, include_report=include_report, marks=marks, signer=signer
+    ):
         typer.echo(str(path))
+    if gate is not None:
+        tell_check(result)
 
 
 def app_command(
@@ -170,12 +226,21 @@ def bundle_info(
     typer.echo(f"fingerprint: {loaded.fingerprint}")
 
 
-def _draw(session: "ReportToImage", request: "GenerationRequest") -> "GenerationResult":
+def _draw(
+    session: "ReportToImage", request: "GenerationRequest", gate: "ImageCheck | None", tries: int | None
+) -> "GenerationResult":
     """Returns the finished images; a progress bar on standard error follows the tokens."""
     from tqdm import tqdm
 
+    from arra_med.generate.checked_images import stream_checked
+    from arra_med.generate.checking import DEFAULT_TRIES
+
+    if gate is None:
+        updates = session.stream(request, partial_images=False)
+    else:
+        updates = stream_checked(session, request, gate, DEFAULT_TRIES if tries is None else tries, False)
     with tqdm(total=100, desc="drawing", unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
-        for update in session.stream(request, partial_images=False):
+        for update in updates:
             bar.update(round(100 * update.progress) - bar.n)
             if update.result is not None:
                 return update.result

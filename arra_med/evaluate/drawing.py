@@ -26,7 +26,7 @@ from arra_med.corpus.parquet import (
 )
 from arra_med.corpus.study_rows import decode_png, encode_png
 from arra_med.errors import EvaluationError
-from arra_med.generate.decoding import decode_image_tokens
+from arra_med.generate.decoding import DecodingBackend, decode_image_tokens, open_backend
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.imaging.view import CanonicalView, from_uint8, to_uint8
@@ -54,6 +54,7 @@ class DrawingInfo(StrictModel):
         bundle_sha256: Fingerprint of the bundle.
         dtype: Number format of its language model.
         device: Kind of device that it ran on.
+        backend: Decoder that drew.
         rules: Guidance and sampling.
         seed: Of image 0; image i has `seed + i`.
         num_images: Images.
@@ -67,6 +68,7 @@ class DrawingInfo(StrictModel):
     bundle_sha256: str
     dtype: str
     device: str
+    backend: str = "transformers"
     rules: SamplingRules
     seed: int
     num_images: int
@@ -76,7 +78,8 @@ class DrawingInfo(StrictModel):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the pixels."""
-        return sha256_json(self.model_dump(mode="json", include=set(_TOLD_APART)))
+        told = self.model_dump(mode="json", include=set(_TOLD_APART))
+        return sha256_json(told if self.backend == "transformers" else {**told, "backend": self.backend})
 
 
 def held_out_prompts(bundle: ModelBundle, records: Sequence[StudyRecord]) -> list[str]:
@@ -136,7 +139,8 @@ def draw_images(
     if not records or batch_size < 1:
         raise EvaluationError(f"{len(records)} studies in batches of {batch_size}: give at least one study and batch")
     prompts = held_out_prompts(bundle, records)
-    info = _describe(bundle, rules, seed, prompts)
+    backend = open_backend(_backend_of(out), bundle.model, bundle.layout)
+    info = _describe(bundle, backend.name, rules, seed, prompts)
     with clear_disk_errors(EvaluationError, out):
         _claim(out, info)
         starts = range(0, len(prompts), SHARD_IMAGES)
@@ -150,7 +154,9 @@ def draw_images(
                 made = []
                 for first in range(0, len(rows), batch_size):
                     batch = rows[first : first + batch_size]
-                    made += _draw_batch(bundle, [prompts[row] for row in batch], rules, [seed + row for row in batch])
+                    made += _draw_batch(
+                        bundle, [prompts[row] for row in batch], rules, [seed + row for row in batch], backend
+                    )
                     advance(len(batch))
                 table = [{"row": row, "png": encode_png(image)} for row, image in zip(rows, made, strict=True)]
                 write_table(path, table, _SCHEMA, {"fingerprint": fingerprint, "notice": SYNTHETIC_NOTICE})
@@ -225,12 +231,20 @@ def reconstruct_images(bundle: ModelBundle, views: np.ndarray, batch_size: int =
     return np.concatenate(parts)
 
 
-def _describe(bundle: ModelBundle, rules: SamplingRules, seed: int, prompts: Sequence[str]) -> DrawingInfo:
+def _backend_of(out: Path) -> str:
+    """A drawing is finished by the decoder that began it."""
+    return read_drawing_info(out).backend if (out / DESCRIPTION_FILE).exists() else "auto"
+
+
+def _describe(
+    bundle: ModelBundle, backend: str, rules: SamplingRules, seed: int, prompts: Sequence[str]
+) -> DrawingInfo:
     return DrawingInfo(
         licence_class=bundle.info.licence_class,
         bundle_sha256=bundle.fingerprint,
         dtype=str(bundle.model.dtype).removeprefix("torch."),
         device=bundle.model.device.type,
+        backend=backend,
         rules=rules,
         seed=seed,
         num_images=len(prompts),
@@ -257,10 +271,14 @@ def _claim(out: Path, info: DrawingInfo) -> None:
 
 
 def _draw_batch(
-    bundle: ModelBundle, prompts: Sequence[str], rules: SamplingRules, seeds: Sequence[int]
+    bundle: ModelBundle,
+    prompts: Sequence[str],
+    rules: SamplingRules,
+    seeds: Sequence[int],
+    backend: DecodingBackend,
 ) -> list[np.ndarray]:
     """Draws one batch; pictures are decoded one at a time, so that no batch changes a pixel."""
     layout = bundle.layout
     ids = [layout.prompt_ids(layout.text_ids(bundle.text_tokenizer, text)) for text in prompts]
-    codes = decode_image_tokens(bundle.model, layout, ids, rules, seeds).to(bundle.model.device)
+    codes = decode_image_tokens(bundle.model, layout, ids, rules, seeds, backend=backend).to(bundle.model.device)
     return [to_uint8(bundle.image_tokenizer.decode(image[None])[0].float().cpu().numpy()) for image in codes]

@@ -13,6 +13,7 @@ import pydantic
 
 from arra_med.errors import EvaluationError, ImageError
 from arra_med.evaluate.drawing import DESCRIPTION_FILE, read_drawing
+from arra_med.generate.export_png import has_marks
 from arra_med.imaging.read import read_image
 from arra_med.imaging.view import CanonicalView, Modality, to_uint8
 from arra_med.sources.folder import IMAGE_SUFFIXES, report_beside, visible_files
@@ -44,13 +45,19 @@ def read_view_folder(folder: Path, modality: Modality, at_least: int = 1) -> Vie
         at_least: Images required.
 
     Raises:
-        EvaluationError: If there are too few images, one cannot be read, or they are not squares of one size. No file is
-            named, since names can identify patients; the numbers are those in the order of names.
+        EvaluationError: If there are too few images, one cannot be read or is one of ours with marks in its pixels, or
+            they are not squares of one size. No file is named, since names can identify patients; the numbers are those
+            in the order of names.
     """
     if not folder.is_dir():
         raise EvaluationError(f"{folder}: is no folder; give one that holds images")
     files = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     _require(folder, len(files), at_least)
+    if num_marked := sum(map(has_marks, files)):
+        raise EvaluationError(
+            f"{folder}: {num_marked} of {len(files)} images carry the marks of an export in their pixels, which a judge "
+            "and a reader would see: generate them with --no-visible-mark --no-watermark"
+        )
     views: list[np.ndarray] = []
     unreadable: dict[int, str] = {}
     for number, path in enumerate(files, start=1):

@@ -61,21 +61,27 @@ class DetectableEffect:
 
     Attributes:
         reduction: As a share of the baseline's distance.
-        log_ratio: The same as a positive log-ratio, -log(1 - reduction).
+        low: The same, were the seeds' spread at the lower end of its own 95% interval.
+        high: At the upper end: a spread from few seeds is not well known itself.
+        log_ratio: The reduction as a positive log-ratio, -log(1 - reduction).
         seed_spread: Standard deviation of the log distance between baseline seeds.
         num_baseline_seeds: Seeds that the spread comes from.
         num_seeds: Pairs that the study has.
         power: Probability of finding it.
         alpha: Two-sided level of the test.
+        test: Which test, in words for a sentence.
     """
 
     reduction: float
+    low: float
+    high: float
     log_ratio: float
     seed_spread: float
     num_baseline_seeds: int
     num_seeds: int
     power: float
     alpha: float
+    test: str
 
 
 def student_interval(
@@ -178,14 +184,20 @@ def smallest_detectable_reduction(
         upper *= 2
     noncentrality = optimize.brentq(excess_power, 0.0, upper)
     log_ratio = float(noncentrality * spread * np.sqrt(2 * (1 - correlation) / num_seeds))
+    spread_freedom = len(values) - 1
+    ends = np.sqrt(spread_freedom / stats.chi2.ppf([0.975, 0.025], spread_freedom))  # of the spread, as a share of it
+    low, high = (float(-np.expm1(-log_ratio * end)) for end in ends)
     return DetectableEffect(
         reduction=float(-np.expm1(-log_ratio)),
+        low=low,
+        high=high,
         log_ratio=log_ratio,
         seed_spread=spread,
         num_baseline_seeds=len(values),
         num_seeds=num_seeds,
         power=power,
         alpha=alpha,
+        test=f"two-sided paired t test over seeds, with a correlation of {correlation:g} between the arms of a seed",
     )
 
 

@@ -1,7 +1,7 @@
 """The membership attack on bundles: losses of training and held-out images of one source, and what they give away."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,57 +74,49 @@ def membership_of_arms(
     return {"source": source, "arms": attacks, "minus_baseline": differences, "without_a_model": asdict(blind)}
 
 
-def membership_by_seed(
-    bundles: Mapping[int, Mapping[str, Path]],
+def membership_of_seed(
+    seed: int,
+    folders: Mapping[str, Path],
     corpus: Corpus,
     *,
     baseline: str = "baseline",
     source: str | None = None,
     left_out: Collection[str] = (),
-    max_members: int | None = None,
-    device: str = "cpu",
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Attacks the arms of each training seed; for a comparison.
+    """Attacks the arms of one training seed; for a comparison.
 
     Args:
-        bundles: By training seed the bundle folders of its arms.
+        seed: The training seed.
+        folders: Bundle folders by arm.
         corpus: The corpus they were trained on.
         baseline: As `membership_of_arms`.
         source: Whose images; none: the source with the most held-out images.
         left_out: As `membership_of_arms`.
-        max_members: As `membership_of_arms`.
-        device: Where models compute.
         progress: Whether to show progress bars.
 
     Returns:
-        JSON values: `per_seed`, a row of `membership_of_arms` with its `seed` for each seed; and `over_seeds`, for each
-        arm, signal and measure the t interval over seeds of arm minus baseline, empty with fewer than 2 seeds.
+        What `membership_of_arms` returns, with the `seed`.
 
     Raises:
-        EvaluationError: If the arms of a seed were trained on different rows, or the source has too few images.
+        EvaluationError: If the arms were trained on different rows, or the source has too few images.
         BundleError: If a bundle is missing or damaged.
     """
-    rows: list[dict[str, Any]] = []
-    for seed, folders in bundles.items():
-        arms = {arm: ModelBundle.load(folder, device) for arm, folder in folders.items()}
-        trained = common_training_rows(arms, corpus)
-        chosen = source or _largest_held_out_source(corpus, trained)
-        told = membership_of_arms(
-            arms,
-            corpus,
-            trained,
-            chosen,
-            baseline=baseline,
-            left_out=left_out,
-            max_members=max_members,
-            progress=progress,
-        )
-        rows.append({"seed": seed, **told})
+    arms = {arm: ModelBundle.load(folder) for arm, folder in folders.items()}
+    trained = common_training_rows(arms, corpus)
+    source = source or _largest_held_out_source(corpus, trained)
+    told = membership_of_arms(arms, corpus, trained, source, baseline=baseline, left_out=left_out, progress=progress)
+    return {"seed": seed, **told}
+
+
+def membership_over_seeds(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the rows of `membership_of_seed` as `per_seed`, and what they say together as `over_seeds`.
+
+    That is, for each arm, signal and measure, the t interval over seeds of arm minus baseline; empty with one seed.
+    """
     over_seeds: dict[str, Any] = {}
     if len(rows) > 1:
-        shared = set.intersection(*(set(row["minus_baseline"]) for row in rows))
-        for arm in sorted(shared):
+        for arm in sorted(set.intersection(*(set(row["minus_baseline"]) for row in rows))):
             over_seeds[arm] = {
                 signal: {
                     measure: asdict(
@@ -134,7 +126,7 @@ def membership_by_seed(
                 }
                 for signal, measures in rows[0]["minus_baseline"][arm].items()
             }
-    return {"per_seed": rows, "over_seeds": over_seeds}
+    return {"per_seed": list(rows), "over_seeds": over_seeds}
 
 
 def common_training_rows(arms: Mapping[str, ModelBundle], corpus: Corpus) -> TrainedOn:

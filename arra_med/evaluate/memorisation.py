@@ -23,7 +23,7 @@ from arra_med.corpus.study_set import StudySet
 from arra_med.errors import EvaluationError, ReportError
 from arra_med.evaluate.copies import CopyFinder, Threshold
 from arra_med.evaluate.proportions import Rate
-from arra_med.generate.decoding import decode_image_tokens
+from arra_med.generate.decoding import decode_image_tokens, open_backend
 from arra_med.generate.sampling import SamplingRules
 from arra_med.imaging.view import to_uint8
 from arra_med.models.bundle import ModelBundle
@@ -142,6 +142,7 @@ class MemorisationAttack:
                 f"{num_seeds} seeds and {num_epochs} epochs were given: at least 1 of each is required"
             )
         self.bundle, self.dataset, self.finder = bundle, dataset, finder
+        self.backend = open_backend("auto", bundle.model, bundle.layout)
         self.out, self.num_epochs, self.num_seeds = out, num_epochs, num_seeds
         self.rules = rules or SamplingRules()
         self._ids = training.image_ids
@@ -211,7 +212,9 @@ class MemorisationAttack:
             self.dataset.epoch = seed % self.num_epochs
             prompts.append(layout.prompt_ids(self.dataset.draw(example).text_ids))
         self.dataset.epoch = epoch
-        codes = decode_image_tokens(self.bundle.model, layout, prompts, self.rules, range(self.num_seeds))
+        codes = decode_image_tokens(
+            self.bundle.model, layout, prompts, self.rules, range(self.num_seeds), backend=self.backend
+        )
         with torch.no_grad():
             pictures = [self.bundle.image_tokenizer.decode(one[None].to(self.bundle.model.device))[0] for one in codes]
         return [to_uint8(picture.float().cpu().numpy()) for picture in pictures]
@@ -226,6 +229,7 @@ class MemorisationAttack:
             "data_seed": self.dataset.seed,
             "num_epochs": self.num_epochs,
             "num_seeds": self.num_seeds,
+            "backend": self.backend.name,
             "rules": self.rules.model_dump(mode="json"),
         }
         path = self.out / SETTINGS_FILE

@@ -12,7 +12,15 @@ import numpy as np
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.hub import display_name
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.comparison import PAPER_REDUCTION, detectable, differences, effects, verdicts
+from arra_med.evaluate.comparison import (
+    PAPER_REDUCTION,
+    detectable,
+    differences,
+    effects,
+    excess_effects,
+    excess_intervals,
+    verdicts,
+)
 from arra_med.evaluate.drawing import reconstruct_images
 from arra_med.evaluate.features import (
     features_file,
@@ -28,7 +36,7 @@ from arra_med.evaluate.study_images import unknown_patients
 from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
 from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_diversity, read_utility
 from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
-from arra_med.evaluate.study_settings import StudyRun
+from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.evaluate.study_sites import read_sites
 from arra_med.evaluate.study_teachers import teacher_rows
 from arra_med.generate.session import SYNTHETIC_NOTICE
@@ -56,7 +64,7 @@ def compare(study: Study) -> dict[str, Any]:
 def _judge(study: Study) -> dict[str, Any]:
     config = study.config
     primary, secondary = _distances(study, study.judge, primary=True)
-    for encoder in study.other_judges:
+    for encoder in study.secondary_judges():
         secondary += _distances(study, encoder, primary=False)[1]
     unknown = unknown_patients(study.studies, config)
     result = {
@@ -80,7 +88,11 @@ def _judge(study: Study) -> dict[str, Any]:
         "teachers": teacher_rows(study),
         "unknown_patients": unknown,
         "begun": study.guards.begun,
-        "notes": [*study.guards.notes, *study.missing_judges, *([unknown["sentence"]] if unknown["training"] else [])],
+        "notes": list(
+            dict.fromkeys(
+                [*study.guards.notes, *study.judge_notes, *([unknown["sentence"]] if unknown["training"] else [])]
+            )
+        ),
         "versions": versions(),
     }
     write_json(study.out / COMPARISON_FILE, result)
@@ -126,6 +138,7 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
     paper = PAPER_REDUCTION["adapt" if start == "bundle" else "text"]
     infinity = {arm: [_infinity(flat_reals, flat[StudyRun(arm, seed)]) for seed in config.seeds] for arm in config.arms}
     floor = floors[main]
+    above = floor.reconstruction_floor
     return {
         "measure": "squared Frechet distance on principal components of real training images",
         "judge": encoder.name,
@@ -140,15 +153,13 @@ def _distances(study: Study, encoder: FrozenEncoder, *, primary: bool) -> tuple[
         "steps": config.training.steps,
         "roles": roles,
         "controls": controls,
-        "per_seed": [
-            {"seed": seed, **{arm: per_seed[arm][number] for arm in config.arms}}
-            for number, seed in enumerate(config.seeds)
-        ],
+        "per_seed": _rows(config, per_seed),
         "floors": dataclasses.asdict(floor),
-        "excess_per_seed": [
-            {"seed": seed, **{arm: per_seed[arm][number] - floor.reconstruction_floor for arm in config.arms}}
-            for number, seed in enumerate(config.seeds)
-        ],
+        "excess_per_seed": _rows(config, {arm: [value - above for value in of] for arm, of in per_seed.items()}),
+        "excess": _excess(per_seed, above),
+        "excess_effects": [dataclasses.asdict(effect) for effect in excess_effects(per_seed, roles, above)]
+        if several
+        else [],
         "detectable": dataclasses.asdict(detectable(per_seed, config.baseline)) if several else None,
         "effects": [dataclasses.asdict(effect) for effect in found],
         "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, roles, paper, controls)]
@@ -172,11 +183,9 @@ def _secondary(study: Study, judge: str, name: str, values: Mapping[str, list[fl
     return {
         "measure": name,
         "judge": judge,
-        "per_seed": [
-            {"seed": seed, **{arm: values[arm][number] for arm in config.arms}}
-            for number, seed in enumerate(config.seeds)
-        ],
+        "per_seed": _rows(config, values),
         "floors": dataclasses.asdict(floor) if floor is not None else None,
+        "excess": _excess(values, floor.reconstruction_floor) if floor is not None else {},
         "differences": _differences(values, config.baseline),
     }
 
@@ -198,10 +207,23 @@ def _site_distances(study: Study) -> dict[str, Any] | None:
     }
 
 
+def _rows(config: StudyConfig, values: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+    return [
+        {"seed": seed, **{arm: values[arm][number] for arm in config.arms}} for number, seed in enumerate(config.seeds)
+    ]
+
+
 def _differences(values: Mapping[str, list[float]], baseline: str) -> dict[str, Any]:
     if len(values[baseline]) < 2:
         return {}
     return {arm: dataclasses.asdict(interval) for arm, interval in differences(values, baseline).items()}
+
+
+def _excess(values: Mapping[str, list[float]], floor: float) -> dict[str, Any]:
+    """Intervals of what lies above the tokenizer's floor: the reals and the tokenizer, so the floor, are every seed's."""
+    if min(map(len, values.values())) < 2:
+        return {}
+    return {arm: dataclasses.asdict(interval) for arm, interval in excess_intervals(values, floor).items()}
 
 
 def _infinity(real: np.ndarray, other: np.ndarray) -> float | None:
@@ -227,10 +249,7 @@ def _held_out_losses(study: Study) -> dict[str, Any]:
     }
     return {
         "unit": "nats per image token, validation split",
-        "per_seed": [
-            {"seed": seed, **{arm: losses[arm][number] for arm in config.arms}}
-            for number, seed in enumerate(config.seeds)
-        ],
+        "per_seed": _rows(config, losses),
         "differences": _differences(losses, config.baseline),
     }
 
@@ -274,6 +293,3 @@ def _settings(study: Study) -> dict[str, Any]:
             arm["alignment"].pop("teacher_features")
             arm["teacher"] = _teacher(study, name)
     return {**settings, "sha256": sha256_json(settings)}
-
-
-__all__ = ["COMPARISON_FILE", "compare"]

@@ -7,6 +7,8 @@ from arra_med.evaluate.study_tables import MISSING, readable
 from arra_med.reporting.html import Cell
 from arra_med.reporting.tables import Table
 
+_BOUNDS = "interval"
+_OF_A_SHARE = {"count", "total", "rate", "interval"}
 _OF_AN_INTERVAL = {"low", "high", "confidence"}
 
 
@@ -52,7 +54,10 @@ def _tables_of_records(title: str, rows: Sequence[Mapping[str, Any]]) -> list[Ta
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
-    cells = [[_shown(row.get(name)) for name in columns] for row in rows]
+    cells = [
+        [_bounds(row[name]) if name == _BOUNDS and row.get(name) else _shown(row.get(name)) for name in columns]
+        for row in rows
+    ]
     for column, name in enumerate(columns):  # a value that is missing among numbers stands where they do
         there = [line[column] for row, line in zip(rows, cells, strict=True) if row.get(name) is not None]
         if there and all(cell.is_number for cell in there):
@@ -92,12 +97,21 @@ def _is_nested(value: Any) -> bool:
     return _is_records(value) or (isinstance(value, Mapping) and bool(value) and not _is_interval(value))
 
 
+def _bounds(value: Any) -> Cell:
+    """A pair of bounds that stands in a column of its own."""
+    low, high = value
+    return Cell(f"{_short(low)} to {_short(high)}", True)
+
+
 def _shown(value: Any) -> Cell:
     if _is_interval(value):
         middle = next(
             (v for name, v in value.items() if name not in _OF_AN_INTERVAL and isinstance(v, int | float)), None
         )
         return Cell(f"{_short(middle)} [{_short(value['low'])}, {_short(value['high'])}]", True)
+    if isinstance(value, Mapping) and value.keys() == _OF_A_SHARE:
+        low, high = value["interval"]
+        return Cell(f"{value['count']:,} of {value['total']:,} ({low:.1%} to {high:.1%})", True)
     if isinstance(value, Mapping):
         return Cell(", ".join(f"{readable(str(name))} {_shown(inner).text}" for name, inner in value.items()) or "–")
     if isinstance(value, list | tuple):

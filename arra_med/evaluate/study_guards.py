@@ -31,7 +31,8 @@ class GuardsRecord(StrictModel):
     Attributes:
         begun: When the study was begun, UTC.
         settings_sha256: Hash of its settings then.
-        seen: Fingerprints of what was looked at: corpus, study set, judge, teachers, and a bundle to start from.
+        seen: Fingerprints of what was looked at: corpus, study set, judge, other judges where some could be loaded,
+            teachers, and a bundle to start from.
         notes: What nobody recorded and could not be looked at.
     """
 
@@ -73,10 +74,12 @@ def guard_once(
         "teachers": sha256_json([sorted(exposure.weights) for exposure in teachers]),
         "start": folder_sha256(start.path) if isinstance(start, BundleStart) else "",
     }
+    if others := [exposure for exposure in judges if judge.fingerprint not in exposure.weights]:
+        seen["other judges"] = sha256_json(sorted(sorted(exposure.weights) for exposure in others))
     path = out / GUARDS_FILE
     if path.is_file():
         there = load_config(path, GuardsRecord)
-        if changed := [name for name, value in seen.items() if there.seen.get(name) != value]:
+        if changed := [name for name in {**there.seen, **seen} if there.seen.get(name) != seen.get(name)]:
             raise EvaluationError(
                 f"{out}: {' and '.join(changed)} changed since the study began; restore what it was, or begin a new study in "
                 "another folder"
@@ -118,7 +121,8 @@ def require_untouched(
     chosen = studies.select(split="train", sources=training.sources, fold=training.fold)
     known = {"the training": {record.patient_id for record in chosen.records()}}
     known["the judge's fold"] = set(judge_patients(studies, config).patients)
-    learned = [("the training", corpus), *((f"what {teacher.name} learned from", teacher) for teacher in teachers)]
+    encoders = [(f"what {encoder.name} learned from", encoder) for encoder in (*teachers, *judges)]
+    learned = [("the training", corpus), *encoders]
     pixels = {name: {row.view_sha256 for row in near.images.rows} for name, near in learned if near.images}
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def write_plots(out: Path, told: Mapping[str, Any]) -> dict[str, bytes]:
         SVG by name: `seeds`; `reductions`, where there are several seeds; `curves`, where there are logs.
     """
     logs = _read_logs(out, told)
-    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+    with plot_style():
         figures = {"seeds": _seeds(told["primary"])}
         if told["primary"]["effects"]:
             figures["reductions"] = _reductions(told["primary"])
@@ -61,6 +62,11 @@ def write_plots(out: Path, told: Mapping[str, Any]) -> dict[str, bytes]:
             _write(out / PLOTS_FOLDER / f"{name}.svg", drawn[name])
             _write(out / PLOTS_FOLDER / f"{name}.png", _bytes(figure, "png", {"Software": None}))
     return drawn
+
+
+def plot_style() -> AbstractContextManager[None]:
+    """Returns a context in which figures look alike, whatever machine draws them."""
+    return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]
 
 
 def _seeds(primary: Mapping[str, Any]) -> Figure:

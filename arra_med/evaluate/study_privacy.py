@@ -8,32 +8,32 @@ from typing import Any
 import numpy as np
 
 from arra_med.encoders import load_encoder
-from arra_med.errors import EvaluationError
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.copy_evidence import copies_by_arm
 from arra_med.evaluate.drawing import read_drawing, reconstruct_images
 from arra_med.evaluate.feature_spaces import ArrayViews, encoder_space, gradient_space
-from arra_med.evaluate.membership_audit import membership_by_seed
+from arra_med.evaluate.membership_audit import membership_of_seed, membership_over_seeds
 from arra_med.evaluate.shared_tasks import Task
 from arra_med.evaluate.study_images import repeated_images, training_reals
+from arra_med.evaluate.study_readings import or_reason
 from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, Study
 from arra_med.evaluate.study_settings import StudyRun
 from arra_med.models.bundle import ModelBundle
 from arra_med.runs import write_json
 
-COPIES_FILE, MEMBERSHIP_FILE = "copies.json", "membership.json"
+COPIES_FILE = "copies.json"
 _SPACE = "efficientnet_lite0"  # the judge is kept for judging
 
 
 def privacy_tasks(study: Study) -> list[Task]:
-    """Returns the two audits of a study's used arms, over all of its seeds."""
+    """Returns the audits of a study's used arms: copies over all seeds, membership for each seed."""
     if not study.config.privacy:
         return []
-    copies, membership = study.out / COPIES_FILE, study.out / MEMBERSHIP_FILE
+    copies = study.out / COPIES_FILE
     return [
+        *(_membership_task(study, seed) for seed in study.config.seeds),
         # it tells which training image a drawing resembles
-        Task("copies", copies, lambda: write_json(copies, _explained(_copies, study), mode=0o600)),
-        Task("membership", membership, lambda: write_json(membership, _explained(_membership, study))),
+        Task("copies", copies, lambda: write_json(copies, or_reason(lambda: _copies(study)), mode=0o600)),
     ]
 
 
@@ -41,9 +41,11 @@ def read_privacy(study: Study) -> dict[str, Any] | None:
     """Returns what the audits found, `None` where the study has none."""
     if not study.config.privacy:
         return None
+    rows = [_read(_membership_file(study, seed)) for seed in study.config.seeds]
+    without = next((row for row in rows if "reason" in row), None)
     return {
-        "copies": _without_rows(json.loads((study.out / COPIES_FILE).read_text(encoding="utf-8"))),
-        "membership": json.loads((study.out / MEMBERSHIP_FILE).read_text(encoding="utf-8")),
+        "copies": _without_rows(_read(study.out / COPIES_FILE)),
+        "membership": without or membership_over_seeds(rows),
     }
 
 
@@ -64,28 +66,29 @@ def _copies(study: Study) -> dict[str, Any]:
     return dataclasses.asdict(evidence)
 
 
-def _membership(study: Study) -> dict[str, Any]:
-    folders: dict[int, dict[str, Path]] = {
-        seed: {arm: study.bundle_folder(StudyRun(arm, seed)) for arm in study.used_arms()}
-        for seed in study.config.seeds
-    }
-    config = study.config
-    return membership_by_seed(
-        folders,
-        study.corpus,
-        baseline=config.baseline,
-        source=config.held_out.source,
-        left_out=sorted(repeated_images(study.studies, config)),
-        progress=True,
-    )
+def _membership_file(study: Study, seed: int) -> Path:
+    return study.out / "membership" / f"seed_{seed}.json"
 
 
-def _explained(audit: Any, study: Study) -> dict[str, Any]:
-    """An audit's result, or why the study is too small for it: the comparison does not depend on it."""
-    try:
-        found: dict[str, Any] = audit(study)
-    except EvaluationError as error:
-        return {"reason": str(error)}
+def _membership_task(study: Study, seed: int) -> Task:
+    config, result = study.config, _membership_file(study, seed)
+
+    def measure() -> dict[str, Any]:
+        return membership_of_seed(
+            seed,
+            {arm: study.bundle_folder(StudyRun(arm, seed)) for arm in study.used_arms()},
+            study.corpus,
+            baseline=config.baseline,
+            source=config.held_out.source,
+            left_out=sorted(repeated_images(study.studies, config)),
+            progress=True,
+        )
+
+    return Task(f"membership_{seed}", result, lambda: write_json(result, or_reason(measure)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
+from arra_med.encoders.base import FrozenEncoder
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.agreement import FindingAgreement, agreement_over_seeds, measure_agreement
 from arra_med.evaluate.diversity import measure_prompt_diversity
@@ -29,25 +31,8 @@ def prompt_effect_tasks(study: Study) -> list[Task]:
 
 
 def read_agreement(study: Study) -> dict[str, Any]:
-    """Returns the agreement of every arm over its seeds, with ceiling and floor; see `FindingAgreement`."""
-    config = study.config
-    fit, real = _labelled(study, JUDGE_FOLD), _labelled(study, TEST)
-    findings = list(config.findings) or None
-    by_arm: dict[str, dict[int, list[FindingAgreement]]] = {}
-    for arm in config.arms:
-        by_arm[arm] = {
-            seed: measure_agreement(
-                fit, real, study.drawn_features(study.judge, StudyRun(arm, seed)), findings=findings
-            )
-            for seed in config.seeds
-        }
-    rows = []
-    for arm, by_seed in by_arm.items():
-        baseline = by_arm[config.baseline] if arm != config.baseline else None
-        for over_seeds, first in zip(agreement_over_seeds(by_seed, baseline), by_seed[config.seeds[0]], strict=True):
-            row = dataclasses.asdict(first)
-            del row["auroc"]
-            rows.append({"arm": arm, **row, **dataclasses.asdict(over_seeds)})
+    """Returns the agreement of every arm over its seeds by every judge, with ceiling and floor; see `FindingAgreement`."""
+    rows = [row for judge in (study.judge, *study.secondary_judges()) for row in _agreement_rows(study, judge)]
     return {
         "judge": study.judge.name,
         "note": (
@@ -55,14 +40,35 @@ def read_agreement(study: Study) -> dict[str, Any]:
             "held-out images; floor: reports shuffled across patients"
         ),
         "rows": rows,
-        "source_control": _source_control(study, real),
+        "source_control": _source_control(study),
         "prompt_effect": _prompt_effects(study),
     }
 
 
+def _agreement_rows(study: Study, judge: FrozenEncoder) -> list[dict[str, Any]]:
+    config = study.config
+    fit, real = _labelled(study, judge, JUDGE_FOLD), _labelled(study, judge, TEST)
+    findings = list(config.findings) or None
+    by_arm: dict[str, dict[int, list[FindingAgreement]]] = {
+        arm: {
+            seed: measure_agreement(fit, real, study.drawn_features(judge, StudyRun(arm, seed)), findings=findings)
+            for seed in config.seeds
+        }
+        for arm in config.arms
+    }
+    rows = []
+    for arm, by_seed in by_arm.items():
+        baseline = by_arm[config.baseline] if arm != config.baseline else None
+        for over_seeds, first in zip(agreement_over_seeds(by_seed, baseline), by_seed[config.seeds[0]], strict=True):
+            row = dataclasses.asdict(first)
+            del row["auroc"]
+            rows.append({"arm": arm, **row, **dataclasses.asdict(over_seeds)})
+    return rows
+
+
 def read_utility(study: Study) -> dict[str, Any]:
     """Returns what a classifier learns from each arm's images; see `Utility`."""
-    real_train, test = _labelled(study, JUDGE_FOLD), _labelled(study, TEST)
+    real_train, test = _labelled(study, study.judge, JUDGE_FOLD), _labelled(study, study.judge, TEST)
     findings = list(study.config.findings) or None
     return {
         arm: dataclasses.asdict(
@@ -84,59 +90,59 @@ def read_diversity(study: Study) -> dict[str, Any]:
     """Returns the mean MS-SSIM between images of one set of labels and view, real and of every arm; lower is more diverse."""
     config, real = study.config, study.real(TEST)
     groups = [repr((record.view, sorted(canonical_labels(record)))) for record in real.records]
+
+    def measure(run: StudyRun) -> float:
+        return measure_prompt_diversity(read_drawing(study.drawing_folder(run, TEST)), groups).ms_ssim
+
+    return or_reason(
+        lambda: {
+            "measure": "mean MS-SSIM of pairs of one set of labels and view",
+            "real": dataclasses.asdict(measure_prompt_diversity(real.views, groups)),
+            "arms": {arm: [measure(StudyRun(arm, seed)) for seed in config.seeds] for arm in config.arms},
+        }
+    )
+
+
+def or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what was measured, or why the study is too small for it: the comparison does not depend on it."""
     try:
-        of_real = measure_prompt_diversity(real.views, groups)
+        return measure()
     except EvaluationError as error:
         return {"reason": str(error)}
-    arms = {
-        arm: [
-            measure_prompt_diversity(read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST)), groups).ms_ssim
-            for seed in config.seeds
-        ]
-        for arm in config.arms
-    }
-    return {
-        "measure": "mean MS-SSIM of pairs of one set of labels and view",
-        "real": dataclasses.asdict(of_real),
-        "arms": arms,
-    }
 
 
-def _labelled(study: Study, part: str) -> LabelledFeatures:
+def _labelled(study: Study, judge: FrozenEncoder, part: str) -> LabelledFeatures:
     images = study.real(part)
-    return LabelledFeatures(study.judge.name, study.real_features(study.judge, part, images), images.records)
+    return LabelledFeatures(judge.name, study.real_features(judge, part, images), images.records)
 
 
-def _source_control(study: Study, real: LabelledFeatures) -> dict[str, Any]:
+def _source_control(study: Study) -> dict[str, Any]:
     """How well the judge tells sources apart on real images; why it does not say where there is one source only."""
     training = study.real(TRAIN)
     features = study.real_features(study.judge, TRAIN, training)
-    try:
-        found = measure_source_control(LabelledFeatures(real.judge, features, training.records))
-    except EvaluationError as error:
-        return {"reason": str(error)}
-    return dataclasses.asdict(found)
+    labelled = LabelledFeatures(study.judge.name, features, training.records)
+    return or_reason(lambda: dataclasses.asdict(measure_source_control(labelled)))
 
 
 def _prompt_effect_task(study: Study, arm: str) -> Task:
     path = study.out / "arms" / arm / PROMPT_EFFECT_FILE
 
-    def work() -> None:
+    def measure() -> dict[str, Any]:
         session = ReportToImage(ModelBundle.load(study.bundle_folder(StudyRun(arm, study.config.seeds[0]))), 32)
-        try:
-            effects = measure_prompt_effect(
-                session,
-                study.judge,
-                _labelled(study, JUDGE_FOLD),
-                _labelled(study, TEST),
-                findings=study.config.prompt_findings,
-                view="PA" if study.studies.spec.modality == "cxr" else None,
-                rules=study.rules(arm),
-            )
-        except EvaluationError as error:  # too few images of a finding: the comparison does not depend on it
-            write_json(path, [{"reason": str(error)}])
-            return
-        write_json(path, [dataclasses.asdict(effect) for effect in effects])
+        effects = measure_prompt_effect(
+            session,
+            study.judge,
+            _labelled(study, study.judge, JUDGE_FOLD),
+            _labelled(study, study.judge, TEST),
+            findings=study.config.prompt_findings,
+            view="PA" if study.studies.spec.modality == "cxr" else None,
+            rules=study.rules(arm),
+        )
+        return {"effects": [dataclasses.asdict(effect) for effect in effects]}
+
+    def work() -> None:
+        found = or_reason(measure)
+        write_json(path, found.get("effects", [found]))
 
     return Task(f"prompts_{arm}", path, work)
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arra_med.evaluate.comparison import Tier
+from arra_med.evaluate.study_answer import answer_sentences, limit_sentences, method_sentences, opening_sentences
 from arra_med.evaluate.study_checklist import CITATION, claim_checklist
 from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_plots import write_plots
 from arra_med.evaluate.study_samples import Sample
 from arra_med.evaluate.study_tables import (
     compute_table,
+    diversity_table,
     effects_table,
     floors_table,
     guidance_table,
@@ -21,32 +22,31 @@ from arra_med.evaluate.study_tables import (
 )
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.reporting.html import Cell, HtmlReport, Section
-from arra_med.reporting.tables import Table, add_table, markdown
+from arra_med.reporting.tables import Table, add_table, escaped, markdown
 from arra_med.runs import atomic_file
 
 REPORT_FILE, TABLES_FILE = "report.html", "tables.md"
 
 _FURTHER = {
+    "sites": "Images of other sites",
     "teachers": "Teachers",
     "diversity": "Diversity",
     "agreement": "Agreement with the report",
     "utility": "Utility for training",
     "privacy": "Privacy",
 }
+_PLOT_OF = {"Primary distance": "seeds", "Effects": "reductions", "Held-out loss": "curves"}
+_SAMPLES_BEFORE = "Held-out loss"
+_AGREEMENT_COLUMNS = (
+    *("arm", "judge", "finding", "group", "num_images", "num_patients", "num_positives"),
+    *("auroc", "difference", "ceiling", "floor"),
+)
 _SAMPLE_PX = 256
-_PLOT_WORDS = {
+PLOT_WORDS = {
     "seeds": "Each point is one training; a grey line joins the arms of one training seed; bars are means. The floors are "
     "not at the same number of images: see the table of floors.",
     "reductions": "Reduction of the primary distance of each arm against the baseline and the controls.",
     "curves": "Losses by optimiser step, one line for each training seed.",
-}
-_TIER_SENTENCES: dict[Tier, str] = {
-    "exceeds the paper": "helped, and by more than the paper reports",
-    "matches the paper": "helped, by at least the share that the paper reports",
-    "helps": "helped",
-    "no matched control": "has no control with its own teacher, so nothing is concluded of it",
-    "not shown to help": "was not shown to help",
-    "hurts": "made the images worse",
 }
 
 
@@ -62,99 +62,45 @@ def write_report(out: Path, told: Mapping[str, Any], samples: Sequence[Sample] =
         The report.
     """
     plots = write_plots(out, told)
-    study = f"{told['name']}{', exploratory' if told['exploratory'] else ''}"
     report = HtmlReport(
-        f"Study {study}",
+        _heading(told),
         banner=SYNTHETIC_NOTICE,
         subtitle=told["question"],
         footer=f"arra-med {told['versions'].get('arra-med', '')}, {told['date']}; settings {told['settings']['sha256']}",
     )
     _answer(report.section("Answer"), told)
-    section = report.section("Primary distance")
-    add_table(section, primary_table(told))
-    section.plot(plots["seeds"], _PLOT_WORDS["seeds"])
-    add_table(section, floors_table(told))
-    tables = [primary_table(told), floors_table(told)]
-    if told["primary"]["effects"]:
-        section = report.section("Effects")
-        section.plot(plots["reductions"], _PLOT_WORDS["reductions"])
-        tables.append(effects_table(told))
-        add_table(section, tables[-1])
-    if samples:
-        _samples(report.section("Sample pairs"), samples)
-    for title, its_tables in _further(told):
+    for title, tables in _sections(told):
+        if title == _SAMPLES_BEFORE and samples:
+            _samples(report.section("Sample pairs"), samples)
         section = report.section(title)
-        for table in its_tables:
+        if title in _PLOT_OF and _PLOT_OF[title] in plots:
+            section.plot(plots[_PLOT_OF[title]], PLOT_WORDS[_PLOT_OF[title]])
+        for table in tables:
             add_table(section, table)
-        if title == "Held-out loss" and "curves" in plots:
-            section.plot(plots["curves"], _PLOT_WORDS["curves"])
-        tables += its_tables
-    _limits(report.section("Limits"), told)
+    limits = report.section("Limits")
+    for sentence in limit_sentences(told):
+        limits.text(sentence)
     _checklist(report.section("CLAIM 2024"), told)
     report.write(out / REPORT_FILE)
+    opening = [escaped(sentence) for sentence in opening_sentences(told)]
     with atomic_file(out / TABLES_FILE) as partial:
-        partial.write_text(markdown(tables, f"Study {study}", SYNTHETIC_NOTICE), encoding="utf-8")
+        text = markdown(report_tables(told), _heading(told), SYNTHETIC_NOTICE, opening)
+        partial.write_text(text, encoding="utf-8")
     return out / REPORT_FILE
 
 
-def answer_sentences(told: Mapping[str, Any]) -> list[str]:
-    """Returns the answer in plain sentences; what could have been found comes before what was found."""
-    primary, detectable = told["primary"], told["primary"]["detectable"]
-    if detectable is None:
-        return [
-            "Each arm was trained with one seed. Two trainings differ by luck as well, and one seed cannot tell how much: "
-            "there is no interval and no verdict."
-        ]
-    sentences = [
-        f"What this study could find: with {detectable['num_seeds']} training seeds for each arm, a reduction of "
-        f"{detectable['reduction']:.1%} or more is found {detectable['power']:.0%} of the time at a two-sided level of "
-        f"{detectable['alpha']:.0%}, as the spread of the baseline's seeds has it. A smaller effect can be missed."
-    ]
-    for verdict in primary["verdicts"]:
-        mine = [effect for effect in primary["effects"] if effect["arm"] == verdict["arm"]]
-        against = next(effect["reduction"] for effect in mine if effect["role_against"] == "baseline")
-        moved = "fell" if against["reduction"] >= 0 else "rose"
-        sentence = (
-            f"{verdict['arm']} {_TIER_SENTENCES[verdict['tier']]}. Against the baseline its distance to real images {moved} "
-            f"by {percent(abs(against['reduction']))}; the {against['confidence']:.0%} interval over {against['num_seeds']} "
-            f"training seeds is a reduction of {percent(against['low'])} to {percent(against['high'])}."
-        )
-        sentences.append(sentence + _about_controls(mine, primary) + _about_patients(mine))
-    if not primary["verdicts"]:
-        sentences.append("The study has no treatment, so there is no verdict.")
-    return sentences
+def report_tables(told: Mapping[str, Any]) -> list[Table]:
+    """Returns all tables of a study in order."""
+    return [table for _, tables in _sections(told) for table in tables]
 
 
-def _about_controls(mine: Sequence[Mapping[str, Any]], primary: Mapping[str, Any]) -> str:
-    """What the treatment's own controls say of it."""
-    if "control" not in primary["roles"].values():
-        return " The study has no control: any other auxiliary loss might have done the same."
-    own = primary["controls"][mine[0]["arm"]]
-    judged = [effect for effect in mine if effect["role_against"] == "baseline" or effect["against"] in own]
-    if short := [effect["against"] for effect in judged if effect["reduction"]["low"] <= 0]:
-        return f" It is not above 0 against {' and '.join(short)}."
-    return f" It is above 0 against {' and '.join(own)}, too." if own else ""
-
-
-def _about_patients(mine: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the wider interval, which takes the test patients for a sample as well, agrees."""
-    effect = next(effect for effect in mine if effect["role_against"] == "baseline")
-    wider, seeds = effect["hierarchical"], effect["reduction"]
-    if wider is None or ((wider["low"] > 0) == (seeds["low"] > 0) and (wider["high"] < 0) == (seeds["high"] < 0)):
-        return ""
-    return f" With other test patients the interval is {percent(wider['low'])} to {percent(wider['high'])}: less sure."
+def _heading(told: Mapping[str, Any]) -> str:
+    return f"Study {told['name']}{', exploratory' if told['exploratory'] else ''}"
 
 
 def _answer(section: Section, told: Mapping[str, Any]) -> None:
     primary, detectable = told["primary"], told["primary"]["detectable"]
-    could, *found = answer_sentences(told)
-    if told["exploratory"]:
-        section.text(
-            "Exploratory: settings were tried out, or chosen after looking at results. It is judged on the "
-            f"{primary['split']} images; it raises a question, it settles none."
-        )
-    section.text(could)
-    for sentence in found:
+    for sentence in answer_sentences(told):
         section.text(sentence)
     section.facts(
         {
@@ -164,14 +110,8 @@ def _answer(section: Section, told: Mapping[str, Any]) -> None:
             "smallest detectable reduction": percent(detectable["reduction"]) if detectable else None,
         }
     )
-    tiers = (
-        "A treatment helps if the 95% interval over seeds lies above 0 against the baseline and against each of its controls. It "
-        f"matches the paper if its reduction is also at least {primary['paper_reduction']:.0%} (arXiv 2503.07334, rounded, "
-        "with other data and another judge), and exceeds it if the whole interval is above that."
-    )
-    section.text(tiers)
-    section.text(f"Start of every arm: {primary['start']}. Judge: {primary['judge']}. Steps: {primary['steps']:,}.")
-    section.text(f"SHA-256 of the registered settings: {told['settings']['sha256']}")
+    for sentence in method_sentences(told):
+        section.text(sentence)
 
 
 def _samples(section: Section, samples: Sequence[Sample]) -> None:
@@ -192,25 +132,39 @@ def _samples(section: Section, samples: Sequence[Sample]) -> None:
         section.pictures(pictures, _SAMPLE_PX)
 
 
-def _further(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
-    sections = [
+def _sections(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
+    shown = {**told, "agreement": _estimable(told.get("agreement"))}
+    diversity = told.get("diversity") or {}
+    if "arms" in diversity:
+        shown["diversity"] = None
+    return [
+        ("Primary distance", [primary_table(told), floors_table(told)]),
+        *([("Effects", [effects_table(told)])] if told["primary"]["effects"] else []),
         ("Held-out loss", [loss_table(told)]),
         ("Secondary measures", secondary_tables(told)),
         ("Guidance", [guidance_table(told)]),
+        *([("Diversity", [diversity_table(told)])] if "arms" in diversity else []),
+        *((title, further_tables(title, shown[key])) for key, title in _FURTHER.items() if shown.get(key)),
+        ("Compute", [compute_table(told), _machine_table(told)]),
     ]
-    shown = {**told, "agreement": _estimable(told.get("agreement"))}
-    sections += [(title, further_tables(title, shown[key])) for key, title in _FURTHER.items() if shown.get(key)]
-    return [*sections, ("Compute", [compute_table(told), _machine_table(told)])]
 
 
 def _estimable(agreement: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The agreement without the rows that say nothing; how many they are stands in their place."""
+    """The agreement without the rows that say nothing, whose number stands in their place, and without each seed's value."""
     if not agreement:
         return agreement
     rows = agreement["rows"]
-    kept = [row for row in rows if not row.get("reason")]
-    told = f"{len(rows) - len(kept):,} of {len(rows):,}, with the reason of each in comparison.json"
-    return {**agreement, "rows": kept, "rows_that_are_not_estimable": told}
+    kept = [{name: row[name] for name in _AGREEMENT_COLUMNS if name in row} for row in rows if not row.get("reason")]
+    places = list(dict.fromkeys(_reading(row) for row in kept))
+    kept.sort(key=lambda row: places.index(_reading(row)))  # the arms of one reading stand together
+    missing = f"{len(rows) - len(kept):,} of {len(rows):,}, with the reason of each in comparison.json"
+    told = {name: value for name, value in agreement.items() if not isinstance(value, list | dict)}
+    nested = {name: value for name, value in agreement.items() if name not in ("rows", *told)}
+    return {**told, "rows_not_estimable": missing, **({"AUROC": kept} if kept else {}), **nested}
+
+
+def _reading(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row.get("judge"), row["finding"], row.get("group")
 
 
 def _machine_table(told: Mapping[str, Any]) -> Table:
@@ -225,29 +179,6 @@ def _machine_table(told: Mapping[str, Any]) -> Table:
     return Table(
         "Machine and versions", ("what", "value"), tuple(rows), "Counts are those of the baseline's first seed."
     )
-
-
-def _limits(section: Section, told: Mapping[str, Any]) -> None:
-    section.text(
-        "A distance between sets of features says how alike two sets of images are to one judge. It does not say that an "
-        "image is right for its report, nor that it is of any use in a clinic."
-    )
-    section.text(
-        "The intervals are over training seeds of the language model: image tokenizer, teacher, permutation and untrained "
-        "teacher are one draw each, and a result about a teacher is about no other teacher."
-    )
-    infinity = told["primary"]["frechet_infinity"]
-    means = {
-        arm: sum(values) / len(values)
-        for arm, values in infinity["per_arm"].items()
-        if values and all(value is not None for value in values)
-    }
-    if means:
-        shown = ", ".join(f"{arm} {mean:.4g}" for arm, mean in means.items())
-        section.text(f"Primary distance {infinity['note']}: {shown} (means over seeds).")
-    section.text("What could not be checked:" if told["notes"] else "Nothing was left unchecked.")
-    for note in told["notes"]:
-        section.text(f"– {note}.")
 
 
 def _checklist(section: Section, told: Mapping[str, Any]) -> None:

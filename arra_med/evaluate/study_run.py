@@ -19,14 +19,14 @@ from arra_med.encoders import load_encoder
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.config import RANDOM_PREFIX
 from arra_med.encoders.hub import display_name
-from arra_med.encoders.provenance import encoder_exposure
+from arra_med.encoders.provenance import Exposure, encoder_exposure
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.drawing import draw_images, read_drawing
 from arra_med.evaluate.features import features_file, kept_judged_features
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
 from arra_med.evaluate.held_out import RealImages
 from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
-from arra_med.evaluate.study_guards import GuardsRecord, guard_once, require_same_corpus, require_wordings
+from arra_med.evaluate.study_guards import guard_once, require_same_corpus, require_untouched, require_wordings
 from arra_med.evaluate.study_images import held_out_stratum, judge_patients, training_reals
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.generate.sampling import SamplingRules
@@ -61,6 +61,7 @@ class Study:
         config: The settings.
         out: The folder; it holds one study.
         say: Receives one line for each thing that happens.
+        later_judges: Encoders of secondary rows that the settings do not name; their rows say that they were not registered.
 
     Raises:
         EvaluationError: If another study lies in the folder, or corpus and study set do not fit.
@@ -68,7 +69,9 @@ class Study:
         EncoderError: If the judge or a teacher cannot be loaded.
     """
 
-    def __init__(self, config: StudyConfig, out: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: StudyConfig, out: Path, say: Callable[[str], None], later_judges: Sequence[str] = ()
+    ) -> None:
         self.config, self.out, self.say = config, out, say
         self._claim()
         self.studies = StudySet.open(config.studies)
@@ -77,11 +80,18 @@ class Study:
         require_wordings(self.studies, config)
         self.judge = load_encoder(config.judge)
         self.other_judges: list[FrozenEncoder] = []
-        self.missing_judges: list[str] = []
+        self.later_judges: list[FrozenEncoder] = []
+        self.judge_notes: list[str] = []
         self._exposures = [encoder_exposure(self.judge, config.judge)]
         self._load_other_judges()
         self._real: dict[str, RealImages] = {}
-        self.guards = self._guard()
+        self._teacher_exposures = self._learned_teachers()
+        with lock(self.out / LOCKS, "guards"):
+            self.guards = guard_once(
+                out, self.studies, self.corpus, config, self.judge, self._exposures, self._teacher_exposures
+            )
+        for name in later_judges:
+            self._add_later_judge(name)
 
     def run(self) -> None:
         """Does every task that is not done yet, and waits for those that other processes do."""
@@ -93,6 +103,10 @@ class Study:
             used = self.used_arms()
             drawings += [self._drawing_task(run, JUDGE_FOLD) for run in self.config.runs() if run.arm in used]
         self.share("drawings", drawings)
+
+    def secondary_judges(self) -> list[FrozenEncoder]:
+        """The judges of secondary rows that could be loaded."""
+        return [*self.other_judges, *self.later_judges]
 
     def used_arms(self) -> list[str]:
         """The arms whose images someone would use: baseline and treatments."""
@@ -177,17 +191,23 @@ class Study:
                 encoder = load_encoder(name)
             except EncoderError as error:
                 self.say(str(error))
-                self.missing_judges.append(f"{display_name(name)} could not be loaded and did not judge")
+                self.judge_notes.append(f"{display_name(name)} could not be loaded and did not judge")
                 continue
             self.other_judges.append(encoder)
             self._exposures.append(encoder_exposure(encoder, name))
 
-    def _guard(self) -> GuardsRecord:
+    def _add_later_judge(self, name: str) -> None:
+        encoder = load_encoder(name)
+        exposure = encoder_exposure(encoder, name)
+        self.judge_notes += require_untouched(self.studies, self.config, [exposure], self._teacher_exposures)
+        encoder.name += ", not registered"
+        self.later_judges.append(encoder)
+
+    def _learned_teachers(self) -> list[Exposure]:
+        """What the teachers have been near, but for random ones, which have seen nothing."""
         sources = dict.fromkeys(name.removeprefix(PERMUTED_PREFIX) for name in self._teachers())
-        learned = [name for name in sources if not name.startswith(RANDOM_PREFIX)]  # the others have seen nothing
-        teachers = [encoder_exposure(load_encoder(name), name) for name in learned]
-        with lock(self.out / LOCKS, "guards"):
-            return guard_once(self.out, self.studies, self.corpus, self.config, self.judge, self._exposures, teachers)
+        learned = [name for name in sources if not name.startswith(RANDOM_PREFIX)]
+        return [encoder_exposure(load_encoder(name), name) for name in learned]
 
     def share(self, what: str, tasks: Sequence[Task]) -> None:
         """Does tasks together with other processes on this folder; see `share_tasks`."""

@@ -20,12 +20,14 @@ from arra_med.corpus.parquet import clear_disk_errors, progress_bar
 from arra_med.errors import GenerationError
 from arra_med.generate.batch_plan import PlannedImage, finished_record, plan_batches, plan_images, read_record
 from arra_med.generate.batch_worker import BatchRun, BatchWorker, pack_batches
+from arra_med.generate.export import ExportChoice, image_formats
 from arra_med.generate.prompt_table import PromptRow
 from arra_med.generate.prompting import PromptReader
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle, bundle_fingerprint, load_text_tokenizer, read_bundle_info
 from arra_med.runs import atomic_file
 
+_AS_PNG = ExportChoice()
 INDEX_FILE = "images.jsonl"
 DEFAULT_BATCH_SIZE = 8
 _LOCK_FILE = ".generate.lock"
@@ -60,8 +62,8 @@ def draw_table(
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: Device = "auto",
     engine: EngineChoice = LOCAL,
-    image_format: str = "png",
-    include_report: bool = False,
+    export: ExportChoice = _AS_PNG,
+    backend: str = "auto",
     open_bundle: Callable[[BatchRun], ModelBundle] | None = None,
     tell: Callable[[str], None] = lambda _: None,
     progress: bool = True,
@@ -76,29 +78,31 @@ def draw_table(
         batch_size: Images drawn together; halved for the rest of the run where the memory is full.
         device: Where the model runs.
         engine: Which machines draw; under Ray `bundle` and `out` lie where all of them see them.
-        image_format: As `save_images` takes it.
-        include_report: Also store report and prompt in the JSON records; a real report is sensitive.
+        export: How images are written; PNG files must be among them, since a run goes on by them.
+        backend: Decoder; see `open_backend`.
         open_bundle: Opens the bundle where the work is done; by default `ModelBundle.load`.
         tell: Is told, in whole sentences, what a user should know while it happens.
         progress: Show a bar with images a second and the time left on stderr.
 
     Raises:
-        GenerationError: If `batch_size` is below 1, another run is at work in `out`, a report holds nothing that can
+        GenerationError: If `batch_size` is below 1, no PNG is asked for, another run is at work in `out`, a report holds nothing that can
             become a prompt, the memory is too small for one image, or `out` cannot be written.
         BundleError: If the bundle is damaged.
         EngineError: If there is no such cluster, or its machines do not see the same files.
     """
     if batch_size < 1:
         raise GenerationError(f"a batch of {batch_size} images was asked for: give at least 1")
+    if "png" not in image_formats(export.format):
+        raise GenerationError("a table goes on by its PNG files after a stop: give --format png or png,dicom")
     info = read_bundle_info(bundle)
     images = plan_images(table, rows, PromptReader(info, load_text_tokenizer(bundle)), bundle_fingerprint(bundle))
-    worker = BatchWorker(BatchRun(bundle, out, batch_size, device, image_format, include_report), open_bundle)
+    worker = BatchWorker(BatchRun(bundle, out, batch_size, device, export, backend), open_bundle)
     with (
         clear_disk_errors(GenerationError, out),
         _alone(out),
         progress_bar("drawing", len(images), progress) as advance,
     ):
-        unfinished = _clear_unfinished(images, out, include_report)
+        unfinished = _clear_unfinished(images, out, export)
         num_kept = len(images) - len(unfinished)
         advance(num_kept)
         _write_index(out, images)
@@ -118,12 +122,12 @@ def draw_table(
     return BatchReport(len(images), num_kept, out / INDEX_FILE, dict(cautions.most_common()), smallest)
 
 
-def _clear_unfinished(images: Sequence[PlannedImage], out: Path, include_report: bool) -> list[PlannedImage]:
+def _clear_unfinished(images: Sequence[PlannedImage], out: Path, export: ExportChoice) -> list[PlannedImage]:
     """Returns the images to be made; removes their stale records, and what a killed run left half written."""
     for pattern in (".arra-med_*.partial", f".{INDEX_FILE}.*.partial"):
         for partial in out.glob(pattern):
             partial.unlink(missing_ok=True)
-    unfinished = [image for image in images if finished_record(image, out, include_report) is None]
+    unfinished = [image for image in images if finished_record(image, out, export) is None]
     for image in unfinished:
         image.record_path(out).unlink(missing_ok=True)
     return unfinished

@@ -12,7 +12,7 @@ from PIL import Image
 
 from arra_med.config import StrictModel
 from arra_med.errors import GenerationError, ReportError
-from arra_med.generate.export import image_stem, read_provenance
+from arra_med.generate.export import ExportChoice, image_stem, read_provenance
 from arra_med.generate.prompt_table import PromptRow
 from arra_med.generate.prompting import PromptReader, sha256_text
 from arra_med.generate.request import GenerationRequest
@@ -124,14 +124,16 @@ def chunks(images: Sequence[PlannedImage], size: int) -> Iterator[list[PlannedIm
         yield list(images[start : start + size])
 
 
-def finished_record(image: PlannedImage, folder: Path, include_report: bool) -> dict[str, Any] | None:
-    """Returns the JSON record of an image that is finished and was asked for just so; else none.
+def finished_record(image: PlannedImage, folder: Path, export: ExportChoice) -> dict[str, Any] | None:
+    """Returns the JSON record of an image that is finished, and was asked for and is to be written just so; else none.
 
     The picture's own pixels are hashed and compared with its provenance and the record, so that a file of the same name,
     a damaged one, or one of another request is not taken for it.
     """
     record = read_record(image, folder)
-    if record is None or ("report" in record) != include_report:
+    if record is None or ("report" in record) != export.include_report:
+        return None
+    if "dicom" in export.format and not (folder / str(record.get("dicom_file"))).is_file():
         return None
     picture = folder / str(record.get("file"))
     provenance = read_provenance(picture)
@@ -142,7 +144,8 @@ def finished_record(image: PlannedImage, folder: Path, include_report: bool) -> 
             pixels = np.asarray(opened)
     except (OSError, SyntaxError, ValueError):  # Pillow: SyntaxError for a broken PNG
         return None
-    return record if hashlib.sha256(pixels.tobytes()).hexdigest() == record["pixels_sha256"] else None
+    is_whole = hashlib.sha256(pixels.tobytes()).hexdigest() == record["pixels_sha256"]
+    return record if is_whole and export.marks.are_those_of(record.get("marks"), pixels) else None
 
 
 def read_record(image: PlannedImage, folder: Path) -> dict[str, Any] | None:

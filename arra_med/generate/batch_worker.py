@@ -17,7 +17,8 @@ import torch
 from arra_med.config import Device, resolve_device
 from arra_med.errors import GenerationError
 from arra_med.generate.batch_plan import PlannedImage, chunks, finished_record
-from arra_med.generate.export import save_images
+from arra_med.generate.content_credentials import configured_signer
+from arra_med.generate.export import ExportChoice, save_images
 from arra_med.generate.session import ReportToImage
 from arra_med.models.bundle import ModelBundle
 
@@ -33,16 +34,16 @@ class BatchRun(NamedTuple):
         out: Folder of the images.
         batch_size: Images drawn together.
         device: Where the model runs.
-        image_format: As `save_images` takes it.
-        include_report: Also store report and prompt in the JSON records.
+        export: How images are written.
+        backend: Decoder; see `open_backend`.
     """
 
     bundle: Path
     out: Path
     batch_size: int
     device: Device
-    image_format: str
-    include_report: bool
+    export: ExportChoice
+    backend: str = "auto"
 
 
 class BatchWorker:
@@ -58,7 +59,8 @@ class BatchWorker:
         self._open_bundle = open_bundle or _open_bundle
 
     def __enter__(self) -> Self:
-        self._session = ReportToImage(self._open_bundle(self.run))
+        self._session = ReportToImage(self._open_bundle(self.run), backend=self.run.backend)
+        self._signer = configured_signer()
         self._batch_size = self.run.batch_size
         self._pictures = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pictures")
         self._waiting: deque[tuple[Sequence[PlannedImage], torch.Tensor, Future[None]]] = deque()
@@ -82,9 +84,7 @@ class BatchWorker:
         """
         for task in tasks:
             for batch in (unpack_batch(images) for images in json.loads(task)):
-                unfinished = [
-                    image for image in batch if finished_record(image, self.run.out, self.run.include_report) is None
-                ]
+                unfinished = [image for image in batch if finished_record(image, self.run.out, self.run.export) is None]
                 advance(len(batch) - len(unfinished))
                 self._draw(unfinished, advance)
             yield {"batch_size": self._batch_size}
@@ -140,7 +140,15 @@ class BatchWorker:
         run = self.run
         for image, its_codes in zip(images, codes, strict=True):
             result = self._session.finish(image.request, its_codes[None])
-            save_images(result, run.out, run.image_format, name=image.name, include_report=run.include_report)
+            save_images(
+                result,
+                run.out,
+                run.export.format,
+                name=image.name,
+                include_report=run.export.include_report,
+                marks=run.export.marks,
+                signer=self._signer,
+            )
 
 
 def pack_batches(batches: Sequence[Sequence[PlannedImage]]) -> bytes:

@@ -1,21 +1,81 @@
-"""Decoding image tokens, one forward pass per token for all images and both branches of guidance together.
+"""Decoding image tokens: one interface, behind it the backends that read tokens and choose codes.
 
-Prompts are padded on the left and read once; every further step feeds one token per row to the model's own key-value
-cache. Only the head's rows that belong to image codes are multiplied, so no other token can appear and the text
-vocabulary costs nothing. On a CPU transformers' `DynamicCache` was the fastest cache at these sizes (12M parameters,
-256 tokens, one thread: 7.2 ms a token for two rows and 11.1 for eight; `StaticCache` 7.2 and 12.8).
+A backend holds one model and starts batches; a started batch chooses one grid row of codes after the other. Random
+numbers are drawn here, one stream for each image, so that every backend draws the same image from the same seed but for
+the rounding of its sums.
 """
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from arra_med.errors import ArraMedError, GenerationError
-from arra_med.generate.sampling import SamplingRules, UniformStreams, choose_with_noise, guided_logits, gumbel_noise
+from arra_med.generate.sampling import SamplingRules, UniformStreams, gumbel_noise
+from arra_med.generate.transformers_backend import TransformersBackend, without_adapter
 from arra_med.tokens.layout import SequenceLayout
+
+BACKENDS = ("auto", "transformers", "cpu", "cpu-int8")
+"""Names that `open_backend` knows."""
+
+
+class StartedRows(Protocol):
+    """A batch whose prompts have been prepared."""
+
+    def next_row(self, noise: torch.Tensor) -> torch.Tensor:
+        """Chooses the next row of codes, int64 (B, width), with standard Gumbel noise float32 (width, B, V)."""
+        ...
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the last logits are numbers."""
+        ...
+
+
+class DecodingBackend(Protocol):
+    """Decodes with one model, which must not change while the backend is in use.
+
+    Attributes:
+        name: As in `BACKENDS`.
+    """
+
+    name: str
+
+    def start(self, prompts: Sequence[Sequence[int]], rules: SamplingRules) -> StartedRows:
+        """Prepares a batch of prompts, token ids from `layout.prompt_ids`, one list for each image."""
+        ...
+
+
+def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> DecodingBackend:
+    """Prepares a model for decoding.
+
+    Args:
+        name: `transformers` (any model, the reference), `cpu` (Llamas on a CPU, compiled), `cpu-int8` (the same with
+            quantised weights), or `auto`: `cpu` where it can be used, else `transformers`.
+        model: A causal language model with an image vocabulary.
+        layout: Of its sequences.
+
+    Raises:
+        GenerationError: If the name is unknown, or the backend cannot be used with the model or on this machine.
+    """
+    if name not in BACKENDS:
+        raise GenerationError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+    if name == "transformers":
+        return TransformersBackend(model, layout)
+    try:
+        from arra_med.generate.cpu_backend import CpuBackend, unsupported_reason
+    except (ImportError, OSError, RuntimeError) as error:  # no Numba for this machine, or nowhere to keep its results
+        if name == "auto":
+            return TransformersBackend(model, layout)
+        raise GenerationError(
+            f"the {name} backend needs Numba, which does not start here ({type(error).__name__}): choose the "
+            "transformers backend, or set NUMBA_CACHE_DIR to a folder that can be written"
+        ) from error
+    if name == "auto" and unsupported_reason(model, layout) is not None:
+        return TransformersBackend(model, layout)
+    return CpuBackend(model, layout, int8=name == "cpu-int8")
 
 
 class GenerationStopped(ArraMedError):  # noqa: N818 (an end that was asked for, no error)
@@ -30,6 +90,7 @@ def decode_image_tokens(
     seeds: Sequence[int],
     on_row: Callable[[int, torch.Tensor], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    backend: DecodingBackend | None = None,
 ) -> torch.Tensor:
     """Generates the codes of one image for each prompt.
 
@@ -41,6 +102,7 @@ def decode_image_tokens(
         seeds: Seed of each image; its codes do not depend on the other images of the batch.
         on_row: Called after each grid row with the row's number (from 0) and the codes so far, int64 (B, row + 1, w).
         should_stop: Asked after each grid row but the last.
+        backend: Opened with this model and layout; none: its transformers code.
 
     Returns:
         int64 (B, h, w) on the CPU, codes in [0, codebook_size).
@@ -50,7 +112,7 @@ def decode_image_tokens(
         GenerationStopped: If `should_stop` returned true; no codes are returned then.
     """
     codes = torch.empty(0)
-    with contextlib.closing(stream_image_tokens(model, layout, prompts, rules, seeds)) as rows:
+    with contextlib.closing(stream_image_tokens(model, layout, prompts, rules, seeds, backend)) as rows:
         for row, codes in enumerate(rows):
             if on_row is not None:
                 on_row(row, codes)
@@ -67,6 +129,7 @@ def stream_image_tokens(
     prompts: Sequence[Sequence[int]],
     rules: SamplingRules,
     seeds: Sequence[int],
+    backend: DecodingBackend | None = None,
 ) -> Generator[torch.Tensor, None, None]:
     """Generates like `decode_image_tokens`; closing the iterator ends the work.
 
@@ -78,107 +141,23 @@ def stream_image_tokens(
             model's positions, the head has no rows for the codebook, or the model's numbers are not finite.
     """
     height, width = layout.grid
-    vocabulary = layout.vocabulary
     _check(model, layout, prompts, seeds)
     was_training = model.training
     model.eval()
     try:
-        rows = _DecodingRows(model, layout, prompts, rules.is_guided)
-        streams = UniformStreams(seeds, vocabulary.codebook_size)
-        codes = torch.empty(len(prompts), height * width, dtype=torch.long, device=model.device)
-        logits = rows.read_prompts()
+        streams = UniformStreams(seeds, layout.vocabulary.codebook_size)
+        rows = (backend or TransformersBackend(model, layout)).start(prompts, rules)
+        codes = torch.empty(len(prompts), height, width, dtype=torch.long)
         for row in range(height):
-            noise = gumbel_noise(streams.next_steps(width)).to(model.device)
-            for column in range(width):
-                step = row * width + column
-                if step:
-                    marks = layout.row_end_ids if column == 0 else ()
-                    logits = rows.read_tokens(vocabulary.image_ids(codes[:, step - 1]), marks)
-                if rules.is_guided:
-                    conditional, unconditional = logits.chunk(2)
-                    logits = guided_logits(conditional, unconditional, rules.guidance_scale)
-                codes[:, step] = choose_with_noise(logits, rules, noise[column])
-            if not bool(logits.isfinite().all()):
+            codes[:, row] = rows.next_row(gumbel_noise(streams.next_steps(width))).cpu()
+            if not rows.is_finite:
                 raise GenerationError(
                     f"the model's logits are not finite in image row {row + 1}: its weights are damaged, or guidance "
                     "or number format overflows; use a guidance below 100 and float32, or copy the bundle again"
                 )
-            yield codes[:, : (row + 1) * width].view(len(prompts), row + 1, width).cpu().clone()
+            yield codes[:, : row + 1].clone()
     finally:
         model.train(was_training)
-
-
-class _DecodingRows:
-    """The rows of one batch and their cache: each image's prompt, then, if guided, as many unconditional prompts."""
-
-    def __init__(
-        self, model: PreTrainedModel, layout: SequenceLayout, prompts: Sequence[Sequence[int]], is_guided: bool
-    ) -> None:
-        rows = [list(prompt) for prompt in prompts]
-        if is_guided:
-            rows += [layout.unconditional_beside(prompt) for prompt in prompts]
-        self._copies = 2 if is_guided else 1
-        length = max(map(len, rows))
-        padding = [length - len(row) for row in rows]
-        padded = [[layout.vocabulary.pad_id] * pads + row for pads, row in zip(padding, rows, strict=True)]
-        self._prompts = torch.tensor(padded, device=model.device)
-        mask = torch.ones(len(rows), length + layout.num_image_positions, dtype=torch.long)
-        for row, pads in enumerate(padding):
-            mask[row, :pads] = 0
-        self._mask = mask.to(model.device)
-        first = torch.tensor([[layout.first_position(len(row))] for row in rows], device=model.device)
-        self._positions = first + (self._mask.cumsum(dim=1) - 1).clamp(min=0)
-        self._head = _ImageHead(model, layout)
-        self._base_model = _without_adapter(model).base_model
-        self._cache = DynamicCache(config=model.config)
-        self._length = 0
-
-    def read_prompts(self) -> torch.Tensor:
-        """Returns the logits (rows, codebook_size) of every image's first token."""
-        return self._read(self._prompts)
-
-    def read_tokens(self, ids: torch.Tensor, marks: Sequence[int] = ()) -> torch.Tensor:
-        """Feeds one token id (B,) per image, and marks behind it; returns the next logits (rows, codebook_size)."""
-        fed = ids.repeat(self._copies)[:, None]
-        return self._read(torch.cat([fed, fed.new_tensor(marks).expand(len(fed), -1)], dim=1) if marks else fed)
-
-    @torch.no_grad()
-    def _read(self, ids: torch.Tensor) -> torch.Tensor:
-        start, self._length = self._length, self._length + ids.shape[1]
-        output = self._base_model(
-            input_ids=ids,
-            attention_mask=self._mask[:, : self._length],
-            position_ids=self._positions[:, start : self._length],
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        return self._head(output.last_hidden_state[:, -1])
-
-
-class _ImageHead:
-    """The part of the language model's head that belongs to the image codes."""
-
-    def __init__(self, model: PreTrainedModel, layout: SequenceLayout) -> None:
-        head = _without_adapter(model).get_output_embeddings()
-        rows = layout.vocabulary.image_rows
-        self._weight = head.weight[rows]
-        bias = getattr(head, "bias", None)
-        self._bias = None if bias is None else bias[rows]
-        # Granite divides its logits, Cohere multiplies them, Gemma 2 squeezes them, each in its own forward().
-        self._scale = float(getattr(model.config, "logit_scale", None) or 1.0)
-        self._scale /= float(getattr(model.config, "logits_scaling", None) or 1.0)
-        self._cap = getattr(model.config, "final_logit_softcapping", None)
-
-    @torch.no_grad()
-    def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Hidden states (rows, width) -> float32 logits (rows, codebook_size)."""
-        logits = torch.nn.functional.linear(hidden_states, self._weight, self._bias).float() * self._scale
-        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
-
-
-def _without_adapter(model: PreTrainedModel) -> Any:
-    """A PEFT model's `base_model` is its adapter; the language model that carries the adapted layers lies below it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _check(
@@ -199,7 +178,7 @@ def _check(
             f"the model has {num_positions}: shorten the report"
         )
     end_image_id = layout.vocabulary.end_image_id
-    num_rows = _without_adapter(model).get_output_embeddings().weight.shape[0]
+    num_rows = without_adapter(model).get_output_embeddings().weight.shape[0]
     if end_image_id > num_rows:
         raise GenerationError(
             f"the image vocabulary ends at token {end_image_id}, the model's head at {num_rows}: model and layout are "

@@ -14,10 +14,10 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from arra_med.config import user_config_folder
 from arra_med.errors import ConfigError
 
 KEY_FILE_VARIABLE = "ARRA_MED_KEY_FILE"
-CONFIG_HOME_VARIABLE = "XDG_CONFIG_HOME"
 
 MAX_DATE_SHIFT_DAYS = 365
 """Dates move back by 1 to this many days."""
@@ -82,14 +82,9 @@ def require_key_id(pseudonymizer: Pseudonymizer, recorded: str, where: Path) -> 
 
 
 def key_path() -> Path:
-    """Returns where the key is kept: $ARRA_MED_KEY_FILE, else arra-med/pseudonym.key in $XDG_CONFIG_HOME or ~/.config.
-
-    Source: XDG Base Directory Specification: a relative $XDG_CONFIG_HOME is not valid and is passed over.
-    """
-    if named := os.environ.get(KEY_FILE_VARIABLE):
-        return Path(named)
-    config_home = Path(os.environ.get(CONFIG_HOME_VARIABLE, ""))
-    return (config_home if config_home.is_absolute() else Path.home() / ".config") / "arra-med" / "pseudonym.key"
+    """Returns where the key is kept: $ARRA_MED_KEY_FILE, else pseudonym.key among the user's own settings."""
+    named = os.environ.get(KEY_FILE_VARIABLE)
+    return Path(named) if named else user_config_folder() / "pseudonym.key"
 
 
 def load_or_create_key() -> bytes:

@@ -8,7 +8,15 @@ import pytest
 from scipy import stats
 
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.comparison import ArmEffect, detectable, differences, effects, verdicts
+from arra_med.evaluate.comparison import (
+    ArmEffect,
+    detectable,
+    differences,
+    effects,
+    excess_effects,
+    excess_intervals,
+    verdicts,
+)
 from arra_med.evaluate.intervals import Reduction
 
 ROLES = {"plain": "baseline", "arra": "treatment", "permuted": "control"}
@@ -124,6 +132,25 @@ def test_what_could_be_found_comes_from_the_baseline_alone() -> None:
     critical = stats.t.ppf(0.975, 2)
     power = stats.nct.sf(critical, 2, noncentrality) + stats.nct.cdf(-critical, 2, noncentrality)
     assert power == pytest.approx(0.8)
+
+
+def test_the_excess_over_the_floor_has_an_interval_and_a_ratio_where_it_is_surely_above_0() -> None:
+    floor = 6.0
+    excess = {arm: np.array(values) - floor for arm, values in PER_SEED.items()}
+    found = excess_intervals(PER_SEED, floor)
+    for arm, values in excess.items():
+        expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert (found[arm].low, found[arm].high) == pytest.approx((expected.low, expected.high))
+    told = {(effect.arm, effect.against): effect.reduction for effect in excess_effects(PER_SEED, ROLES, floor)}
+    assert list(told) == [(effect.arm, effect.against) for effect in effects(PER_SEED, ROLES)]
+    sure = {arm for arm, interval in found.items() if interval.low > 0 and min(excess[arm]) > 0}
+    assert sure not in (set(), set(ROLES))
+    for (arm, against), reduction in told.items():
+        assert (reduction is None) == (not {arm, against} <= sure)
+        if reduction is not None:
+            ratios = np.log(excess[arm] / excess[against])
+            assert reduction.reduction == pytest.approx(1 - np.exp(ratios.mean()))
+            assert reduction.low == pytest.approx(1 - np.exp(stats.ttest_1samp(ratios, 0).confidence_interval().high))
 
 
 def test_differences_are_paired_t_intervals_and_may_be_negative() -> None:

@@ -55,12 +55,12 @@ def test_an_interrupted_drawing_goes_on_and_a_finished_one_is_read(
     whole = draw(bundle, records, tmp_path / "whole")
     real, drawn = drawing._draw_batch, []
 
-    def counted(bundle: ModelBundle, prompts: Any, rules: Any, seeds: Any) -> Any:
+    def counted(bundle: ModelBundle, prompts: Any, rules: Any, seeds: Any, backend: Any) -> Any:
         if len(drawn) == 3:
             drawn.append(seeds)
             raise KeyboardInterrupt
         drawn.append(seeds)
-        return real(bundle, prompts, rules, seeds)
+        return real(bundle, prompts, rules, seeds, backend)
 
     monkeypatch.setattr(drawing, "_draw_batch", counted)
     with pytest.raises(KeyboardInterrupt):

@@ -81,6 +81,24 @@ def test_the_smallest_detectable_reduction_is_found_as_often_as_it_says() -> Non
     assert correlated.log_ratio == pytest.approx(effect.log_ratio / 2)
 
 
+@pytest.mark.parametrize(("num_seeds", "difference_in_spreads"), [(3, 3.2640), (5, 1.6820), (10, 0.9960)])
+def test_the_smallest_detectable_difference_is_that_of_power_tables(
+    num_seeds: int, difference_in_spreads: float
+) -> None:
+    """Mean difference over its standard deviation: two-sided paired t test, 5%, power 80%."""
+    effect = smallest_detectable_reduction([2.0, 2.5, 2.2], num_seeds)
+    assert effect.log_ratio / (effect.seed_spread * np.sqrt(2)) == pytest.approx(difference_in_spreads, abs=1e-4)
+    assert effect.test.startswith("two-sided paired t test over seeds")
+
+
+def test_the_bounds_of_the_smallest_detectable_reduction_hold_it_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(5)
+    exactly = smallest_detectable_reduction(np.exp(0.1 * np.array([-1.0, 0.0, 1.0])), 5).reduction
+    found = [smallest_detectable_reduction(np.exp(rng.normal(0, 0.1, 5)), 5) for _ in range(300)]
+    assert np.mean([effect.low <= exactly <= effect.high for effect in found]) == pytest.approx(0.95, abs=0.03)
+    assert all(effect.low < effect.reduction < effect.high for effect in found)
+
+
 def test_auroc_by_hand_and_by_scikit_learn() -> None:
     from sklearn.metrics import roc_auc_score
 

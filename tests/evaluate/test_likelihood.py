@@ -12,7 +12,7 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate import membership_audit
 from arra_med.evaluate.held_out import trained_on
 from arra_med.evaluate.likelihood import image_losses, plain_examples
-from arra_med.evaluate.membership_audit import membership_by_seed, membership_of_arms
+from arra_med.evaluate.membership_audit import membership_of_arms, membership_of_seed, membership_over_seeds
 from arra_med.models.bundle import ModelBundle
 from tests.evaluate.tiny_audit import NUM_HELD_OUT, NUM_TRAIN, TinyAudit, changed_bundle
 
@@ -74,7 +74,8 @@ def test_a_planted_memory_is_found_for_each_seed(
 ) -> None:
     fixed_losses(monkeypatch, {"arra": 2.0, "plain": 0.0})
     pair = {"finetune": tiny_audit.baseline, "arra": tiny_audit.bundle}
-    told = membership_by_seed({0: pair, 1: pair}, corpus, baseline="finetune")
+    rows = [membership_of_seed(seed, pair, corpus, baseline="finetune") for seed in (0, 1)]
+    told = membership_over_seeds(rows)
     assert [row["seed"] for row in told["per_seed"]] == [0, 1]
     row = told["per_seed"][0]
     assert row["source"] == "nih_cxr14"
@@ -84,7 +85,7 @@ def test_a_planted_memory_is_found_for_each_seed(
     assert set(row["minus_baseline"]) == {"arra"}
     over = told["over_seeds"]["arra"]["likelihood"]["auroc"]
     assert over["low"] == over["estimate"] == row["minus_baseline"]["arra"]["likelihood"]["auroc"]["estimate"]
-    assert membership_by_seed({0: pair}, corpus)["over_seeds"] == {}
+    assert membership_over_seeds(rows[:1])["over_seeds"] == {}
 
 
 def test_members_can_be_fewer_and_images_left_out(
@@ -122,6 +123,6 @@ def test_wrong_arms_and_sources_are_said(tiny_audit: TinyAudit, corpus: Corpus, 
         membership_of_arms({"a": bundle}, corpus, trained_on(bundle.info), "kermany_pneumonia")
     half = changed_bundle(tiny_audit.baseline, tmp_path / "half", settings={"fold": {"index": 1, "count": 2}})
     with pytest.raises(EvaluationError, match="baseline and arra were trained on different images"):
-        membership_by_seed({0: {"baseline": half, "arra": tiny_audit.bundle}}, corpus)
+        membership_of_seed(0, {"baseline": half, "arra": tiny_audit.bundle}, corpus)
     with pytest.raises(EvaluationError, match="no bundle was given"):
-        membership_by_seed({0: {}}, corpus)
+        membership_of_seed(0, {}, corpus)

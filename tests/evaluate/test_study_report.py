@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
+from scipy import stats
 
 from arra_med.evaluate import study_report
+from arra_med.evaluate.study_answer import answer_sentences
 from arra_med.evaluate.study_checklist import NOT_ANSWERED, claim_checklist
 from arra_med.evaluate.study_further_tables import further_tables
+from arra_med.evaluate.study_page import write_page
 from arra_med.evaluate.study_plots import write_plots
-from arra_med.evaluate.study_report import answer_sentences, write_report
+from arra_med.evaluate.study_report import report_tables, write_report
 from arra_med.evaluate.study_samples import Sample, chosen_rows, may_show_prompt, sample_of
 from arra_med.evaluate.study_tables import numbers
 from arra_med.records.study import StudyRecord
@@ -77,6 +81,11 @@ def sample(**changes: Any) -> Sample:
     )
 
 
+def told_excess(values: list[float], floor: float) -> tuple[float, float]:
+    bounds = stats.ttest_1samp(np.array(values) - floor, 0).confidence_interval(0.95)
+    return bounds.low, bounds.high
+
+
 def written(out: Path, **changes: Any) -> Words:
     return Words(write_report(out, invented(**changes), [sample()]).read_text(encoding="utf-8"))
 
@@ -87,12 +96,15 @@ def test_what_could_be_found_is_said_before_what_was_found(tmp_path: Path) -> No
     could, verdict = answer_sentences(told)
     effect = told["primary"]["effects"][0]["reduction"]
     assert f"a reduction of {told['primary']['detectable']['reduction']:.1%} or more is found 80% of the time" in could
-    assert verdict.startswith("arra helped. Against the baseline its distance to real images fell by 22.3%; ")
-    assert (
-        f"a reduction of {effect['low']:.1%} to {effect['high']:.1%}. It is above 0 against permuted, too." in verdict
-    )
+    assert verdict.startswith("arra helped. Against the baseline its distance to real images fell by 22.3% (95% ")
+    bounds = f"a fall of {effect['low']:.1%} to a fall of {effect['high']:.1%}"
+    assert f"5 training seeds: {bounds}). A fall is shown against permuted, too." in verdict
     text = written(tmp_path).text
     assert 0 < text.index("What this study could find") < text.index("arra helped") < text.rindex("Tejani")
+    assert "two-sided paired t test over seeds, with a correlation of 0 between the arms of a seed" in text
+    tables = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert tables.index("Asked: Does") < tables.index("What this study could find") < tables.index("arra helped")
+    assert tables.index("arra helped") < tables.index("## Primary distance")
 
 
 def test_each_tier_has_its_sentence() -> None:
@@ -110,10 +122,12 @@ def test_each_tier_has_its_sentence() -> None:
     unmatched["primary"]["verdicts"][0]["tier"] = "no matched control"
     assert "has no control with its own teacher, so nothing is concluded of it" in answer_sentences(unmatched)[1]
     told["primary"]["effects"][0]["hierarchical"].update(low=-0.02, high=0.4)
-    assert answer_sentences(told)[1].endswith("With other test patients the interval is -2.0% to 40.0%: less sure.")
+    assert answer_sentences(told)[1].endswith(
+        "With the test patients as a sample, too, the interval is a rise of 2.0% to a fall of 40.0%: less sure."
+    )
     told["primary"]["effects"][0]["hierarchical"] = None
     told["primary"]["effects"][0]["reduction"]["low"] = -0.01
-    assert answer_sentences(told)[1].endswith("It is not above 0 against plain.")
+    assert answer_sentences(told)[1].endswith("No fall is shown against plain.")
     told["primary"]["verdicts"] = []
     assert "no treatment" in answer_sentences(told)[1]
 
@@ -127,7 +141,9 @@ def test_the_page_shows_the_file_s_numbers(tmp_path: Path) -> None:
         assert any(shown in cell or shown in page.text for cell in page.cells), shown
     assert "ab" * 32 in page.text
     assert "Does <b>alignment</b> help?" in page.text  # markup stays text
-    assert "Secondary measures by inception" in page.text
+    assert "Secondary distances by inception" in page.text
+    excess = told_excess(PER_SEED["arra"], 0.81)
+    assert f"{excess[0]:.3f} to {excess[1]:.3f}" in page.cells  # of what lies above the tokenizer's floor
     assert "Research use only" in page.text
     assert "what images efficientnet_lite2 learned from is not recorded." in page.text
     assert "not measured: plain 1 (means over seeds)" in page.text
@@ -160,18 +176,27 @@ def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
     assert "Agreement with the report" not in written(tmp_path / "without").text
     auroc = {"estimate": 0.713, "low": 0.6, "high": 0.8, "confidence": 0.95, "num_units": 9, "method": "DeLong"}
     found = [
-        {"finding": "effusion", "num_positives": 1200, "generated": auroc, "reason": None},
-        {"finding": "nodule", "num_positives": 3, "generated": None, "reason": "too few"},
+        {"finding": "effusion", "num_positives": 1200, "per_seed": [0.7, 0.72], "auroc": auroc, "reason": None},
+        {"finding": "nodule", "num_positives": 3, "per_seed": [], "auroc": None, "reason": "too few"},
     ]
+    read = [{**found[0], "arm": arm, "finding": finding} for arm in ("plain", "arra") for finding in ("mass", "edema")]
+    (table,) = [one for one in report_tables(invented(agreement={"rows": read})) if one.title.endswith(": AUROC")]
+    order = [("plain", "mass"), ("arra", "mass"), ("plain", "edema"), ("arra", "edema")]
+    assert [(arm.text, finding.text) for arm, finding in table.rows] == order
     agreement = {"judge": "j", "rows": found}
     page = written(
         tmp_path, agreement=agreement, utility={"per_arm": {"plain": {"auroc": 0.7}}, "images": 12}, privacy={}
     )
-    assert {"finding", "positives", "generated", "1,200", "0.713 [0.6, 0.8]"} <= set(page.cells)
-    assert "too few" not in page.cells
+    assert {"finding", "positives", "auroc", "1,200", "0.713 [0.6, 0.8]"} <= set(page.cells)
+    assert not {"too few", "per seed"} & set(page.cells)
     assert "1 of 2, with the reason of each in comparison.json" in page.cells
     assert "Utility for training: per arm" in page.text
     assert "Privacy" not in page.text
+    assert "Images of other sites" not in page.text
+    interval = {"estimate": -0.31, "low": -0.4, "high": -0.2, "confidence": 0.95}
+    sites = {"num_sites": 2, "num_images": 900, "floors": None, "excess": {}, "differences": {"arra": interval}}
+    page = written(tmp_path / "sites", sites=sites)
+    assert {"900", "-0.31 [-0.4, -0.2]"} <= set(page.cells)
 
 
 def test_unknown_parts_become_tables_whatever_their_form() -> None:
@@ -209,7 +234,7 @@ def test_what_nests_deeper_has_a_table_that_says_whose_it_is() -> None:
     copies = {"false_alarms": rate, "arms": [{"arm": "plain", "copies": rate, "by_seed": {"0": rate}}]}
     alarms, arms = further_tables("t", copies)
     assert [cell.text for cell in alarms.rows[1]] == ["total", "96"]
-    assert arms.rows[0][2].text == "0 count 1, total 96, rate 0.0104, interval 0, 0.05"
+    assert arms.rows[0][2].text == "0 1 of 96 (0.0% to 5.0%)"
     assert further_tables("t", {"a": {}, "b": {"x": {"y": {"z": {"v": 1.5}}}}})[-1].rows[0][1].text == "v 1.5"
 
 
@@ -310,6 +335,25 @@ def test_plots_are_the_same_bytes_each_time_and_curves_come_from_the_logs(tmp_pa
     assert b"<dc:date>" not in first[1].read_bytes()
     assert list(write_plots(tmp_path / "no_logs", invented())) == ["seeds", "reductions"]
     assert not (tmp_path / "no_logs" / "plots" / "curves.svg").exists()
+
+
+def test_a_page_for_a_repository_is_small_and_shows_no_closed_row(tmp_path: Path) -> None:
+    told, study = invented(name="study of/a name"), tmp_path / "study"
+    closed = sample(redistributable=False, labels=("Nodule",))
+    write_report(study, told)
+    page = write_page(tmp_path / "results", study, told, [closed, sample(), sample()])
+    assert page == tmp_path / "results" / "study-of-a-name.md"
+    text = page.read_text(encoding="utf-8")
+    assert text.index("Research use only") < text.index("Asked:") < text.index("arra helped") < text.index("| 0 |")
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert shown == [f"study-of-a-name_{name}" for name in ("seeds.png", "reductions.png", "samples.jpg")]
+    assert {path.name for path in page.parent.iterdir()} == {page.name, *shown}
+    assert sum(path.stat().st_size for path in page.parent.iterdir()) < 600_000
+    assert (PROMPT in text, "nodule" in text, "Given by a hospital" in text) == (True, False, True)
+    with Image.open(page.parent / shown[-1]) as sheet:
+        assert sheet.width > sheet.height  # four columns, and the rows of the two open studies
+    assert "samples" not in write_page(tmp_path / "closed", study, told, [closed]).read_text(encoding="utf-8")
+    assert not list((tmp_path / "closed").glob("*.jpg"))
 
 
 @pytest.mark.browser

@@ -1,7 +1,10 @@
 """A whole study at toy size: a planted effect is found and none is not, and whatever stops it, nothing is done twice."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from arra_med.errors import EvaluationError
+from arra_med.cli import app
+from arra_med.errors import EvaluationError, OverlapError
 from arra_med.evaluate import drawing, study_run
 from arra_med.evaluate.drawing import read_drawing
 from arra_med.evaluate.frechet import frechet_distance
@@ -22,8 +27,16 @@ from arra_med.evaluate.study_run import Study
 from arra_med.evaluate.study_samples import NUM_SAMPLES, sample_pairs
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.evaluate.study_sites import read_sites
+from arra_med.models.bundle import read_bundle_info
 from arra_med.training.task import TrainingTask
-from tests.evaluate.tiny_study import TinyStudy, settings, study_config, tiny_records, write_studies
+from tests.evaluate.tiny_study import (
+    TinyStudy,
+    settings,
+    study_config,
+    tiny_records,
+    write_classifier,
+    write_studies,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -150,6 +163,37 @@ def test_the_file_holds_what_the_report_needs_and_no_folder(ended: dict[str, Any
     assert [len(values) for values in told["compute"]["seconds_per_training"].values()] == [3, 3, 3]
 
 
+def test_anyone_can_compute_the_intervals_again_from_the_file(ended: dict[str, Any]) -> None:
+    """As the documentation shows it, with scipy alone."""
+    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "arra_med" not in code
+    out = ended["study"].out
+    told = subprocess.run([sys.executable, "-c", code], cwd=out, check=True, capture_output=True, text=True).stdout
+    primary = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["primary"]
+    effects = [
+        f"{effect['arm']} against {effect['against']}: {effect['reduction']['reduction']:.6f} "
+        f"[{effect['reduction']['low']:.6f}, {effect['reduction']['high']:.6f}]"
+        for effect in primary["effects"]
+    ]
+    assert len(effects) == 2
+    detectable = f"smallest detectable reduction: {primary['detectable']['reduction']:.6f}"
+    excess = [f"{arm} above the floor: {one['low']:.6f} to {one['high']:.6f}" for arm, one in primary["excess"].items()]
+    assert len(excess) == 3
+    assert told.splitlines() == [*effects, detectable, *excess]
+
+
+def test_all_arms_and_seeds_share_the_tokenizer_and_so_the_floor(ended: dict[str, Any]) -> None:
+    study = ended["study"]
+    bundles = [read_bundle_info(study.bundle_folder(run)).training for run in study.config.runs()]
+    assert len({training["tokenizer_sha256"] for training in bundles}) == 1
+    for row in ended["told"]["secondary"]:
+        assert set(row["excess"]) == (set(study.config.arms) if row["floors"] else set())
+        for arm, excess in row["excess"].items():
+            mean = np.mean([seed[arm] for seed in row["per_seed"]])
+            assert excess["estimate"] == pytest.approx(mean - row["floors"]["reconstruction_floor"])
+
+
 def primary_training(data: TinyStudy) -> int:
     config = config_of(data)
     return sum(r.split == "train" and config.training.fold.holds(r.patient_id) for r in tiny_records())
@@ -250,11 +294,16 @@ def test_a_study_with_controls_reads_its_images_and_audits_them(tiny_study: Tiny
         "permuted": {"role": "control", "control_of": "arra", "teacher": f"permuted:{teacher}", "alignment": block},
     }
     training = {**settings(tiny_study)["training"], "learning_rate": 1e-3, "evaluate_every": 4, "checkpoint_every": 4}
-    config = study_config(
-        tiny_study, arms=arms, training=training, utility=True, privacy=True, prompt_findings=["effusion"]
-    )
+    in_house = write_classifier(tiny_study, tmp_path / "classifier", fold=1)
+    parts = {"utility": True, "privacy": True, "prompt_findings": ["effusion"], "other_judges": [str(in_house)]}
+    config = study_config(tiny_study, arms=arms, training=training, **parts)
     study = Study(config, tmp_path / "study", lambda _: None)
     told = compare(study)
+    judges = {"timm:judge", "tiny classifier (in-house judge)"}
+    assert {row["judge"] for row in told["agreement"]["rows"]} == judges
+    assert {row["judge"] for row in told["secondary"]} == judges
+    assert "other judges" in study.guards.seen
+    assert str(in_house) not in json.dumps(told)
     assert not {verdict["tier"] for verdict in told["primary"]["verdicts"]} & {"helps", "matches the paper", "exceeds"}
     assert told["primary"]["controls"] == {"arra": ["permuted"], "other": []}
     assert {row["arm"] for row in told["agreement"]["rows"]} == set(arms)
@@ -269,6 +318,68 @@ def test_a_study_with_controls_reads_its_images_and_audits_them(tiny_study: Tiny
     assert "has no control with its own teacher" in page or "was not shown to help" in page
     for title in ("Teachers", "Agreement with the report", "Utility for training", "Privacy"):
         assert title in page
+
+
+def test_an_in_house_judge_of_the_generators_patients_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    """By what it learned from, which its folder tells, whatever it is called."""
+    near = write_classifier(tiny_study, tmp_path / "near", fold=0)
+    config = study_config(tiny_study, other_judges=[str(near)])
+    num = primary_training(tiny_study)
+    message = (
+        rf"tiny classifier \(in-house judge\) cannot judge: {num} of its {num} training images are among the {num}"
+    )
+    with pytest.raises(OverlapError, match=message):
+        Study(config, tmp_path / "study", print)
+    assert not (tmp_path / "study" / "guards.json").exists()
+
+
+def test_an_in_house_judge_and_a_teacher_of_the_same_patients_are_refused(
+    tiny_study: TinyStudy, tmp_path: Path
+) -> None:
+    teacher, judge = (write_classifier(tiny_study, tmp_path / name, fold=1) for name in ("teacher", "judge"))
+    arms = settings(tiny_study)["arms"]
+    arms["arra"]["teacher"] = str(teacher)
+    with pytest.raises(
+        OverlapError, match=r"cannot judge: weights or initialisation .* of its \d+ training images are"
+    ):
+        Study(study_config(tiny_study, arms=arms, other_judges=[str(judge)]), tmp_path / "study", print)
+
+
+def test_a_judge_that_was_not_registered_is_guarded_and_named_so(
+    ended: dict[str, Any], tiny_study: TinyStudy, tmp_path: Path
+) -> None:
+    study: Study = ended["study"]
+    far, near = (write_classifier(tiny_study, tmp_path / name, fold) for name, fold in (("far", 1), ("near", 0)))
+    with pytest.raises(OverlapError, match=r"tiny classifier \(in-house judge\) cannot judge: .* training images"):
+        Study(study.config, study.out, print, later_judges=[str(near)])
+    out, results = shutil.copytree(study.out, tmp_path / "study"), tmp_path / "results"
+    options = ["--out", str(out), "--also-judge", str(far), "--page", str(results)]
+    done = CliRunner().invoke(app, ["compare", str(out / "study.yaml"), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    told = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    name = "tiny classifier (in-house judge), not registered"
+    assert {row["judge"] for row in told["secondary"]} == {"timm:judge", name}
+    assert {row["judge"] for row in told["agreement"]["rows"]} == {"timm:judge", name}
+    assert any(
+        "what images timm:teacher learned from is not recorded: tiny classifier" in note for note in told["notes"]
+    )
+    for same in ("primary", "settings"):
+        assert json.dumps(told[same]) == json.dumps(ended["told"][same])
+    page = (results / "tiny.md").read_text(encoding="utf-8")
+    assert f"## Secondary distances by {name}" in page
+    assert "made in a test" in page
+    assert sum(file.stat().st_size for file in results.iterdir()) < 600_000
+
+
+def test_another_in_house_judge_is_refused_once_the_study_has_begun(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    folder = write_classifier(tiny_study, tmp_path / "classifier", fold=1)
+    config, out = study_config(tiny_study, other_judges=[str(folder)]), tmp_path / "study"
+    Study(config, out, print)
+    Study(config, out, print)
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_study.teacher, folder)
+    with pytest.raises(EvaluationError, match="other judges changed since the study began"):
+        Study(config, out, print)
 
 
 def test_an_exploratory_study_leaves_the_test_images_alone(tiny_study: TinyStudy, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from arra_med.corpus.tokenize import tokenize
 from arra_med.evaluate.study_settings import StudyConfig
 from arra_med.records.study import Split, StudyRecord
 from arra_med.tokens.vq import VQConfig, VQTokenizer
+from arra_med.training.encoder_run import ENCODER_FOLDER, train_encoder
+from arra_med.training.encoder_settings import EncoderTrainConfig
 from tests.corpus.tiny_studies import write_records
 
 NUM_PATIENTS: dict[Split, int] = {"train": 24, "validation": 5, "test": 12}
@@ -76,6 +78,23 @@ def write_encoder(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     save_for_hf(timm.create_model("test_vit", pretrained=False, num_classes=0), str(folder), safe_serialization=True)
     return folder
+
+
+def write_classifier(data: "TinyStudy", out: Path, fold: int) -> Path:
+    """Trains an in-house judge on the train patients of one fold for four steps; returns its encoder's folder."""
+    values = {
+        "name": "tiny classifier (in-house judge)",
+        "studies": data.studies,
+        "encoder": {"kind": "classifier", "model": "test_resnet", "findings": ["effusion"]},
+        "absent_if_unlisted": ["nih_cxr14"],
+        "fold": {"index": fold, "count": 2},
+        "steps": 4,
+        "batch_size": 6,
+        "warmup_steps": 1,
+        "device": "cpu",
+    }
+    train_encoder(EncoderTrainConfig.model_validate(values), out)
+    return out / ENCODER_FOLDER
 
 
 def _fitted(tokenizer: VQTokenizer) -> VQTokenizer:

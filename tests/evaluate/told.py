@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from arra_med.evaluate.comparison import detectable, differences, effects, verdicts
+from arra_med.evaluate.comparison import (
+    detectable,
+    differences,
+    effects,
+    excess_effects,
+    excess_intervals,
+    verdicts,
+)
 
 ROLES = {"plain": "baseline", "arra": "treatment", "permuted": "control"}
 PER_SEED = {
@@ -85,6 +92,8 @@ def invented(**changes: Any) -> dict[str, Any]:
             "per_seed": rows(PER_SEED),
             "floors": floors,
             "excess_per_seed": rows({arm: [value - 0.81 for value in values] for arm, values in PER_SEED.items()}),
+            "excess": {arm: dataclasses.asdict(one) for arm, one in excess_intervals(PER_SEED, 0.81).items()},
+            "excess_effects": [dataclasses.asdict(one) for one in excess_effects(PER_SEED, ROLES, 0.81)],
             "detectable": dataclasses.asdict(detectable(PER_SEED, "plain")),
             "effects": [dataclasses.asdict(effect) for effect in found],
             "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts(found, ROLES, 0.29)],
@@ -100,6 +109,9 @@ def invented(**changes: Any) -> dict[str, Any]:
                 "judge": judge,
                 "per_seed": rows(kid),
                 "floors": floors if judge == "efficientnet_lite2" else None,
+                "excess": {arm: dataclasses.asdict(one) for arm, one in excess_intervals(kid, 0.05).items()}
+                if judge == "efficientnet_lite2"
+                else {},
                 "differences": {arm: dataclasses.asdict(one) for arm, one in differences(kid, "plain").items()},
             }
             for judge in ("efficientnet_lite2", "inception")

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from arra_med.errors import GenerationError
 from arra_med.generate import batch_worker
 from arra_med.generate.batch import BatchReport, draw_table
 from arra_med.generate.batch_plan import plan_batches, plan_images, request_sha256
-from arra_med.generate.export import read_provenance
+from arra_med.generate.export import ExportChoice, read_provenance
+from arra_med.generate.marks import Marks
 from arra_med.generate.prompt_table import read_prompt_table
 from arra_med.generate.prompting import PromptReader
 from arra_med.generate.request import GenerationRequest
@@ -45,7 +47,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def draw(table: Path, bundle_folder: Path, out: Path, **settings) -> BatchReport:
     rows = read_prompt_table(table, modality="cxr", rules=settings.pop("rules", RULES))
-    return draw_table(table, rows, bundle_folder, out, **{"progress": False, "device": "cpu", **settings})
+    fixed = {"progress": False, "device": "cpu", "backend": "transformers"}  # whose forward pass the tests break
+    return draw_table(table, rows, bundle_folder, out, **{**fixed, **settings})
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -101,6 +104,33 @@ def test_every_file_is_the_same_whatever_the_batches(
     assert contents(tmp_path / "out") == whole
 
 
+def test_the_compiled_decoder_draws_the_same_pictures(
+    table: Path, bundle_folder: Path, whole: dict[str, bytes], tmp_path: Path
+):
+    draw(table, bundle_folder, tmp_path / "out", batch_size=5, backend="cpu")
+    for path in (tmp_path / "out").glob("*.png"):
+        with Image.open(path) as picture, Image.open(io.BytesIO(whole[path.name])) as other:
+            np.testing.assert_array_equal(np.asarray(picture), np.asarray(other))
+
+
+def test_tables_need_png_files_to_go_on_by(table: Path, bundle_folder: Path, tmp_path: Path):
+    with pytest.raises(GenerationError, match="goes on by its PNG files after a stop: give --format png or png,dicom"):
+        draw(table, bundle_folder, tmp_path / "out", export=ExportChoice("dicom"))
+
+
+def test_other_marks_or_formats_are_drawn_anew(table: Path, bundle_folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    draw(table, bundle_folder, out)
+    plain = ExportChoice(marks=Marks(visible=False, watermark=False))
+    assert draw(table, bundle_folder, out, export=plain).kept == 0
+    assert draw(table, bundle_folder, out, export=plain).kept == 12
+    both = plain._replace(format="png,dicom")
+    assert draw(table, bundle_folder, out, export=both).kept == 0
+    assert len(list(out.glob("*.dcm"))) == 12
+    next(out.glob("*.dcm")).unlink()
+    assert draw(table, bundle_folder, out, export=both).kept == 11
+
+
 def test_an_image_is_what_a_single_request_gives(
     table: Path, bundle_folder: Path, whole: dict[str, bytes], tmp_path: Path
 ):
@@ -108,7 +138,7 @@ def test_an_image_is_what_a_single_request_gives(
     alone = ReportToImage(ModelBundle.load(bundle_folder)).generate(row.request)
     path = tmp_path / "one.png"
     path.write_bytes(whole[f"arra-med_cxr_case3_seed{row.request.seed:04d}.png"])
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), alone.images[0])
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), Marks().draw(alone.images[0])[0])
 
 
 def test_the_index_tells_of_every_image_without_its_report(
@@ -128,7 +158,7 @@ def test_the_index_tells_of_every_image_without_its_report(
     assert report.cautions[caution] == sum(caution in row["cautions"] for row in rows) > 0
     told = b"".join(content for name, content in contents(tmp_path / "out").items() if name.endswith("json"))
     assert b"view. Normal" not in told
-    draw(table, bundle_folder, tmp_path / "out", include_report=True)
+    draw(table, bundle_folder, tmp_path / "out", export=ExportChoice(include_report=True))
     record = json.loads(next((tmp_path / "out").glob("*case3_*.json")).read_text())
     assert record["report"] == REPORTS[3]
     assert "report" not in index(tmp_path / "out")[3]

@@ -44,7 +44,13 @@ def table(tmp_path: Path) -> Path:
 
 def draw(table: Path, bundle_folder: Path, out: Path, engine: EngineChoice, **settings: Any) -> BatchReport:
     rows = read_prompt_table(table, modality="cxr")
-    fixed: dict[str, Any] = {"engine": engine, "batch_size": 3, "device": "cpu", "progress": False}
+    fixed: dict[str, Any] = {
+        "engine": engine,
+        "batch_size": 3,
+        "device": "cpu",
+        "backend": "transformers",
+        "progress": False,
+    }
     return draw_table(table, rows, bundle_folder, out, **{**fixed, **settings})
 
 

@@ -5,17 +5,18 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
-import torch
 from PIL import Image
 
 from arra_med.errors import GenerationError
 from arra_med.generate import export
 from arra_med.generate.export import read_provenance, save_images
+from arra_med.generate.marks import Marks
 from arra_med.generate.session import DIGITAL_SOURCE_TYPE, GenerationRequest, GenerationResult, ReportToImage
 from arra_med.models.bundle import ModelBundle
-from arra_med.records.report import Prompt
 
+UNMARKED = Marks(visible=False, watermark=False)
 REPORT = "Distinctive wording of an effusion."
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 
@@ -30,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_pictures_come_back_bit_for_bit_under_the_name_of_their_seed(result: GenerationResult, tmp_path: Path):
-    written = save_images(result, tmp_path / "new" / "folder")
+    written = save_images(result, tmp_path / "new" / "folder", marks=UNMARKED)
     assert [path.name for path in written] == [
         "arra-med_cxr_seed0007.png",
         "arra-med_cxr_seed0007.json",
@@ -95,20 +96,13 @@ def test_an_interrupted_pair_is_completed(result: GenerationResult, tmp_path: Pa
     assert written[1].exists()
 
 
-def test_the_visible_mark_changes_a_corner_and_is_stated_by_the_hash(tmp_path: Path):
-    request = GenerationRequest(report=REPORT, modality="fundus")
-    prompt = Prompt(REPORT, "", None, None, None)
-    provenance = {"bundle": {"name": "b", "sha256": "0"}, "versions": {"arra-med": "1"}}
-    images = np.full((1, 128, 128, 3), 60, dtype=np.uint8)
-    result = GenerationResult(images, torch.zeros(1, 2, 2), prompt, request, provenance)
-    plain = save_images(result, tmp_path)[0]
-    marked = save_images(result, tmp_path, visible_mark=True)[0]
-    assert marked.name == "arra-med_fundus_seed0000_2.png"
-    changed = (np.asarray(Image.open(marked)) != np.asarray(Image.open(plain))).any(axis=2)
-    rows, columns = np.nonzero(changed)
-    assert rows.min() > 100
-    assert columns.max() < 100
-    assert (result.images == 60).all()
+def test_marks_are_drawn_unless_left_out_and_the_record_tells_of_them(result: GenerationResult, tmp_path: Path):
+    marked = json.loads(save_images(result, tmp_path)[1].read_text())
+    plain_picture, plain = save_images(result, tmp_path, marks=UNMARKED)[:2]
+    assert plain_picture.name == "arra-med_cxr_seed0007_2.png"
+    assert marked["marks"]["visible"]
+    assert not any(json.loads(plain.read_text())["marks"].values())
+    assert marked["pixels_sha256"] != json.loads(plain.read_text())["pixels_sha256"]
 
 
 def test_a_full_disk_leaves_whole_files_only_and_one_sentence(
@@ -133,5 +127,21 @@ def test_a_file_in_place_of_the_folder_and_an_unknown_format_are_refused(result:
     (tmp_path / "file").write_text("")
     with pytest.raises(GenerationError, match="an image cannot be written there"):
         save_images(result, tmp_path / "file")
-    with pytest.raises(GenerationError, match="image format 'tiff' is unknown: use png"):
-        save_images(result, tmp_path, format="tiff")
+    with pytest.raises(GenerationError, match="image format 'tiff' is unknown: use png, dicom or png,dicom"):
+        save_images(result, tmp_path, format="png,tiff")
+    assert names(tmp_path) == ["file"]
+
+
+def test_dicom_alone_and_beside_png(result: GenerationResult, tmp_path: Path):
+    written = save_images(result, tmp_path / "both", format="dicom, PNG")
+    assert [path.suffix for path in written] == [".png", ".dcm", ".json", ".png", ".dcm", ".json"]
+    told = json.loads(written[2].read_text())
+    assert (told["file"], told["dicom_file"]) == ("arra-med_cxr_seed0007.png", "arra-med_cxr_seed0007.dcm")
+    np.testing.assert_array_equal(pydicom.dcmread(written[1]).pixel_array, np.asarray(Image.open(written[0])))
+
+    alone = save_images(result, tmp_path / "alone", format="dicom")
+    assert names(tmp_path / "alone") == sorted(path.name for path in alone)
+    assert "file" not in json.loads(alone[1].read_text())
+    assert save_images(result, tmp_path / "alone", format="dicom") == alone
+    (tmp_path / "alone" / "arra-med_cxr_seed0007.json").unlink()
+    assert save_images(result, tmp_path / "alone", format="dicom")[0].name == "arra-med_cxr_seed0007_2.dcm"
