@@ -10,11 +10,18 @@ import pytest
 
 from arra_med.corpus.study_rows import decode_png
 from arra_med.errors import EvaluationError
+from arra_med.evaluate import memorisation
 from arra_med.evaluate.copies import Match, Threshold
 from arra_med.evaluate.memorisation import AttackedRow, MemorisationAttack, summarise, unique_prompt_images
 from arra_med.records.study import StudyRecord
 
 THRESHOLD = Threshold(0.9, 0.01, 0.95, 299, 0)
+
+
+@pytest.fixture(autouse=True)
+def _no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn is fixed here, so that no model is needed."""
+    monkeypatch.setattr(memorisation, "open_backend", lambda *_: SimpleNamespace(name="transformers"))
 
 
 def record(number: int, report: str) -> StudyRecord:
@@ -54,7 +61,7 @@ def attack(out: Path, fingerprint: str = "ab", **settings: Any) -> MemorisationA
         similarity_to=lambda view, row: told(view) if row == 2 else 0.1,
     )
     training: Any = SimpleNamespace(image_ids=[r.image_id for r in RECORDS])
-    bundle: Any = SimpleNamespace(fingerprint=fingerprint)
+    bundle: Any = SimpleNamespace(fingerprint=fingerprint, model=None, layout=None)
     made = MemorisationAttack(bundle, dataset, finder, training, out, **{"num_seeds": 2, **settings})
     made._drawn = lambda example: [view(0.2), view(0.95 if example == 2 else 0.3)]  # type: ignore[method-assign]
     return made
