@@ -6,6 +6,7 @@ another `kind` takes the place of the base's. `--set a.b=value` wins over both.
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -92,11 +93,17 @@ def shipped_config(name: str | Path) -> Path:
     raise ConfigError(f"no configuration {name}: give a YAML file, or one of the shipped ones: {names}")
 
 
-def shipped_folder(name: Literal["configs", "data_cards"]) -> Path:
+def shipped_folder(name: Literal["configs", "data_cards", "docs"]) -> Path:
     """Returns the folder of files that travel with the package: inside the wheel, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "shipped" / name
     return inside if inside.is_dir() else package.parent / name
+
+
+def intended_use() -> str:
+    """Returns what ARRA-Med is for and not for, Markdown, its links reduced to their words."""
+    text = (shipped_folder("docs") / "INTENDED_USE.md").read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
 
 
 def user_config_folder() -> Path:

@@ -1,6 +1,7 @@
 """Reading weights that others published as a PyTorch checkpoint or safetensors file, names and shapes checked strictly."""
 
 import argparse
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from arra_med.errors import ArraMedError
+
+TRANSFORMERS_LOADING = threading.RLock()
+"""Held while transformers builds a model or reads its weights: `from_pretrained` then takes `tie_weights` away from every
+model class and sets torch's default dtype, for the whole process. Two threads in it at once leave it that way."""
 
 _LISTED = 4  # names that a message lists
 

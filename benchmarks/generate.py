@@ -45,6 +45,20 @@ SHAPES = {
         "num_attention_heads": 9,
         "num_key_value_heads": 3,
     },
+    "7B": {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+    },
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
 }
 TEXT_VOCABULARY, CODES, PROMPT_TOKENS = 1331, 1920, 24
 RULES = SamplingRules(guidance_scale=3.0, top_k=400)
@@ -63,31 +77,38 @@ class ImageTokensOnly(transformers.LogitsProcessor):
         return legal
 
 
-def random_model(shape: str) -> transformers.LlamaForCausalLM:
-    """A Llama with random float32 weights, for at most 1,400 positions."""
+def random_model(
+    shape: str,
+    codes: int = CODES,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    positions: int = 1400,
+) -> transformers.LlamaForCausalLM:
+    """A Llama with random weights, for at most so many positions."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=TEXT_VOCABULARY + CODES + 13,
-        max_position_embeddings=1400,
+        vocab_size=TEXT_VOCABULARY + codes + 13,
+        max_position_embeddings=positions,
         tie_word_embeddings=True,
         **SHAPES[shape],
     )
-    return transformers.LlamaForCausalLM(config).eval()
+    with torch.device(device):
+        return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
-def layout_of(rows: int, columns: int = 16) -> SequenceLayout:
+def layout_of(rows: int, columns: int = 16, codes: int = CODES) -> SequenceLayout:
     """A layout of that many rows of image tokens."""
     vocabulary = ImageVocabulary(
-        bos_id=1327, pad_id=1330, boi_id=1328, eoi_id=1329, first_image_id=TEXT_VOCABULARY, codebook_size=CODES,
-        vocab_size=TEXT_VOCABULARY + CODES + 13,
+        bos_id=1327, pad_id=1330, boi_id=1328, eoi_id=1329, first_image_id=TEXT_VOCABULARY, codebook_size=codes,
+        vocab_size=TEXT_VOCABULARY + codes + 13,
     )  # fmt: skip
     return SequenceLayout(vocabulary=vocabulary, grid=(rows, columns), max_text_tokens=64)
 
 
 def transformers_generate(model: transformers.LlamaForCausalLM, layout: SequenceLayout, batch: int) -> None:
     """`generate` with guidance: both branches one after the other, as transformers does it."""
-    prompt = torch.tensor([layout.prompt_ids([*range(2, PROMPT_TOKENS)])] * batch)
-    negative = torch.tensor([layout.unconditional_ids] * batch)
+    prompt = torch.tensor([layout.prompt_ids([*range(2, PROMPT_TOKENS)])] * batch, device=model.device)
+    negative = torch.tensor([layout.unconditional_ids] * batch, device=model.device)
     model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
@@ -103,23 +124,25 @@ def transformers_generate(model: transformers.LlamaForCausalLM, layout: Sequence
     )
 
 
-def copy_bandwidth() -> float:
+def copy_bandwidth(device: str = "cpu") -> float:
     """Bytes a second, read and written, of copying 256 MiB; the best of five."""
-    source, target = torch.ones(2**26), torch.empty(2**26)
+    source, target = torch.ones(2**26, device=device), torch.empty(2**26, device=device)
     return 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(5))
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """How long a call takes, a GPU's work included."""
     began = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
-def weight_bytes(model: transformers.LlamaForCausalLM, bytes_per_weight: float) -> float:
+def weight_bytes(model: transformers.LlamaForCausalLM, bytes_per_weight: float, codes: int = CODES) -> float:
     """What a step must read: the layers, and the head's image rows."""
     layers = sum(parameter.numel() for parameter in model.model.layers.parameters())
-    return (layers + CODES * model.config.hidden_size) * bytes_per_weight
+    return (layers + codes * model.config.hidden_size) * bytes_per_weight
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -174,7 +197,7 @@ def measure(shape: str, batch: int, rows: int, rounds: int, with_openvino: bool)
     }
     print(f"\n{shape}, batch {batch}, {layout.num_image_tokens} tokens, {rounds} rounds")
     for name, figures in found.items():
-        print(f"  {name:26}" + "".join(f"  {key} {_shown(value)}" for key, value in figures.items()))
+        print(f"  {name:26}" + "".join(f"  {key} {shown(value)}" for key, value in figures.items()))
     return found
 
 
@@ -193,11 +216,12 @@ def cold_start(rounds: int) -> dict[str, object]:
             command = [sys.executable, "-c", program, str(bundle), name]
             spent = seconds(lambda command=command: subprocess.run(command, check=True, capture_output=True))
             taken += [spent] if number else []
-    print("\ncold start, seconds:", {name: _shown(spread(taken)) for name, taken in times.items()})
+    print("\ncold start, seconds:", {name: shown(spread(taken)) for name, taken in times.items()})
     return {name: spread(taken) for name, taken in times.items()}
 
 
-def _shown(figures: dict[str, float]) -> str:
+def shown(figures: dict[str, float]) -> str:
+    """Median and range of a spread."""
     return f"{figures['median']:.3g} [{figures['smallest']:.3g}, {figures['largest']:.3g}]"
 
 

@@ -150,6 +150,18 @@ def slots_of(kind: str) -> Iterator[Slot]:
         yield from (_in_private, _in_private_item, _in_meta, _in_preamble, _in_overlay_comments, _in_wrong_place)
 
 
+def plant_everywhere(header: Dataset) -> tuple[str, ...]:
+    """Puts an identifier into every place that a header has for one; returns what may not be found anywhere."""
+    draw, traces = Inventor(SEED), list[str]()
+    texts = tuple(kind for kind in KINDS if kind not in ("dates", "other unique numbers"))
+    for kinds in (("dates",), ("other unique numbers",), texts):
+        for kind, slot in zip(itertools.cycle(kinds), slots_of(kinds[0]), strict=False):
+            planted = draw(kind)
+            slot(header, planted.text)
+            traces += planted.traces
+    return tuple(traces)
+
+
 def _in_attribute(keyword: str) -> Slot:
     def plant(header: Dataset, text: str) -> None:
         setattr(header, keyword, text)

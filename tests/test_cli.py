@@ -14,13 +14,14 @@ import typer
 import arra_med
 from arra_med.cli import app, main
 from arra_med.cli.data_commands import FeatureKind
-from arra_med.cli.model_commands import _read_report
+from arra_med.cli.model_commands import read_report
 from arra_med.cli.options import all_overrides
 from arra_med.cli.sentences import explain, run_and_explain
 from arra_med.encoders.base import Feature
 from arra_med.errors import ConfigError, ReportError, TrainingError, UserError
 
 COMMANDS = [
+    "about",
     "app",
     "bundle import-chameleon",
     "bundle import-llamagen",
@@ -28,13 +29,18 @@ COMMANDS = [
     "cards",
     "check fit",
     "compare",
+    "counterfactual",
     "deidentify",
+    "edit",
     "encoder train",
     "evaluate agreement",
     "evaluate fidelity",
+    "evaluate nearest",
     "evaluate privacy",
     "evaluate prompt-effect",
     "evaluate reports",
+    "evaluate scores",
+    "explain",
     "features",
     "generate",
     "ingest",
@@ -46,6 +52,11 @@ COMMANDS = [
     "plan",
     "reading export",
     "reading import",
+    "reading study answers",
+    "reading study create",
+    "reading study forget",
+    "reading study sample-size",
+    "reading study summary",
     "report",
     "score",
     "send",
@@ -54,6 +65,8 @@ COMMANDS = [
     "tokenizer import-llamagen",
     "tokenizer train",
     "train",
+    "users add",
+    "users remove",
     "watermark detect",
 ]
 
@@ -250,31 +263,31 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_the_report_comes_from_exactly_one_place(tmp_path: Path) -> None:
     path = tmp_path / "report.txt"
     path.write_bytes("\ufeffPA view. Pleural effusion.".encode())
-    assert _read_report(None, path) == "PA view. Pleural effusion."
-    assert _read_report("Normal.", None) == "Normal."
+    assert read_report(None, path) == "PA view. Pleural effusion."
+    assert read_report("Normal.", None) == "Normal."
     for both in ((None, None), ("Normal.", path)):
         with pytest.raises(
             UserError, match="give what to draw once: --report TEXT, --report-file FILE or --prompts FILE.csv"
         ):
-            _read_report(*both)
+            read_report(*both)
 
 
 def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Cardiomegaly.")))
-    assert _read_report(None, Path("-")) == "Cardiomegaly."
+    assert read_report(None, Path("-")) == "Cardiomegaly."
 
 
 def test_a_report_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="cannot be read .No such file or directory.; give an existing text file"):
-        _read_report(None, tmp_path / "missing.txt")
+        read_report(None, tmp_path / "missing.txt")
     with pytest.raises(ReportError, match="cannot be read .Is a directory."):
-        _read_report(None, tmp_path)
+        read_report(None, tmp_path)
     (tmp_path / "latin.txt").write_bytes(b"\xe4")
     with pytest.raises(ReportError, match="is not UTF-8 text; save the report as plain UTF-8 text"):
-        _read_report(None, tmp_path / "latin.txt")
+        read_report(None, tmp_path / "latin.txt")
     (tmp_path / "large.txt").write_bytes(b"a" * 1_000_001)
     with pytest.raises(ReportError, match="is larger than 1,000,000 bytes"):
-        _read_report(None, tmp_path / "large.txt")
+        read_report(None, tmp_path / "large.txt")
 
 
 def test_generate_without_a_report_fails_before_anything_heavy_loads(tmp_path: Path) -> None:

@@ -142,6 +142,36 @@ def test_the_bundles_own_reference_is_found_and_passing_images_are_those_of_an_u
     assert told == plain
 
 
+def test_a_table_is_checked_and_the_run_sums_up(
+    bundle: Path, reference: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text("id,report,seed,num_images\na,PA view. Effusion.,5,2\nb,Effusion.,7,1\n")
+    loose = loosened(reference, tmp_path / CHECK_FILE)
+
+    def draw(out: Path, reference: Path) -> str:
+        check = ("--check", "--check-reference", str(reference), "--check-encoder", str(encoder), "--check-tries", "2")
+        words = ("--prompts", str(table), "--bundle", str(bundle), "--out", str(out), "--device", "cpu")
+        assert run("generate", *words, *check) == 0
+        captured = capsys.readouterr()
+        return captured.err + captured.out
+
+    said = draw(tmp_path / "strict", reference)
+    assert "check: 3 images, 3 rejected (3 novelty" in said
+    assert "0 replaced, 3 kept with a mark" in said
+    rows = [json.loads(line) for line in (tmp_path / "strict" / "images.jsonl").read_text().splitlines()]
+    assert [(row["seed"], row["check"]["passed"], row["check"]["tries"]) for row in rows] == [
+        (seed, False, 2) for seed in (5, 6, 7)
+    ]
+    said = draw(tmp_path / "loose", loose)
+    assert "check: 3 images, none rejected" in said
+    assert "3 kept from an earlier run" in draw(tmp_path / "loose", loose)
+    record = json.loads((tmp_path / "loose" / "arra-med_cxr_a_seed0005.json").read_text())
+    assert generate(bundle, tmp_path / "alone") == 0
+    alone = json.loads(next((tmp_path / "alone").glob("*.json")).read_text())
+    assert (record["check"]["passed"], record["pixels_sha256"]) == (True, alone["pixels_sha256"])
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

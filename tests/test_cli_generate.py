@@ -1,6 +1,7 @@
 """`arra-med generate` and `bundle info` on a tiny random bundle, from the command line to the files."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -90,6 +91,21 @@ def test_the_same_seed_gives_the_same_pixels_alone_and_in_a_batch(bundle: Path, 
     (alone,) = (tmp_path / "alone").glob("*.png")
     with Image.open(last) as first, Image.open(alone) as second:
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_a_credentialed_bundle_draws_for_those_who_acknowledge(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restricted = tmp_path / "restricted"
+    shutil.copytree(bundle, restricted)
+    told = json.loads((restricted / "bundle.json").read_text())
+    (restricted / "bundle.json").write_text(json.dumps({**told, "licence_class": "credentialed"}))
+    (tmp_path / "table.csv").write_text("report\nEffusion.\n")
+    for words in (["--report", REPORT], ["--prompts", str(tmp_path / "table.csv")]):
+        assert generate(restricted, tmp_path / "out", *words) == 2
+        assert "say --acknowledge-credentialed" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        assert generate(restricted, tmp_path / "agreed", *words, "--acknowledge-credentialed") == 0
 
 
 def test_both_formats_with_and_without_marks(bundle: Path, tmp_path: Path) -> None:

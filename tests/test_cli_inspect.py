@@ -1,4 +1,5 @@
 import io
+import logging
 import stat
 from pathlib import Path
 
@@ -8,7 +9,11 @@ from PIL import Image
 
 from arra_med.cli import main
 from tests.corpus.tiny_studies import write_study_set
+from tests.evaluate.tiny_audit import TinyAudit, picture, tiny_audit
 from tests.imaging.conftest import SECRET, dicom_header
+from tests.planted_identifiers import plant_everywhere
+
+__all__ = ["tiny_audit"]
 
 NUM_PX = 96
 
@@ -155,6 +160,78 @@ def test_a_bundle_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert run("inspect", file, "--bundle", tmp_path / "nothing", "--out", tmp_path / "i.png") == 2
     assert "bundle" in capsys.readouterr().err
     assert not (tmp_path / "i.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")
+def test_the_header_that_a_copy_would_lose_is_named_without_a_value(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, columns = np.mgrid[:NUM_PX, :NUM_PX]
+    header = dicom_header((2000 + 1500 * np.sin(rows / 9) * np.cos(columns / 13)).astype(np.uint16), BitsStored=12)
+    traces = plant_everywhere(header)
+    header.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    out = tmp_path / "i.png"
+    with caplog.at_level(logging.DEBUG):
+        assert run("inspect", tmp_path / "a.dcm", "--no-tokens", "--out", out) == 0
+    told = capfd.readouterr()
+    assert "A de-identified copy (arra-med deidentify) would remove" in told.out
+    assert "\n  removed: " in told.out
+    assert "Patient's Name" in next(line for line in told.out.splitlines() if line.startswith("  replaced: "))
+    assert "flag overlay_ignored: the file has an overlay: it was not drawn" in told.out
+    shown = told.out + told.err + caplog.text + repr(out.read_bytes())
+    assert not [trace for trace in traces if trace in shown]
+
+
+def test_a_refused_dicom_file_still_tells_its_header(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", write_chest(tmp_path / "a.dcm", Modality="CT"), "--out", tmp_path / "i.png") == 2
+    told = capsys.readouterr()
+    assert "  replaced: Patient's Name; Patient ID" in told.out
+    assert SECRET not in told.out + told.err
+
+
+def test_the_nearest_training_image_stands_beside_the_stages(
+    tiny_audit: TinyAudit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (
+        "--bundle",
+        tiny_audit.bundle,
+        "--training",
+        tiny_audit.studies,
+        "--size",
+        "64",
+        "--out",
+        tmp_path / "i.png",
+    )
+    Image.fromarray(picture(3)).save(tmp_path / "trained.png")
+    assert run("inspect", tmp_path / "trained.png", *given) == 0
+    told = capsys.readouterr().out
+    assert "Nearest training image: a real patient's image; likeness 1.00; 1 is identical; Nearer to a training" in told
+    assert "note: this image is so near to a training image that it may be that image" in told
+    assert "it shows patients' images" in told
+    assert "tiny/3" not in told
+    board = np.asarray(Image.open(tmp_path / "i.png").convert("L")).astype(int)
+    assert board.shape[1] == width_of(5)
+    top, left = 150, 24 + 4 * 404  # inside the last panel
+    nearest = board[top : top + 330, left + 20 : left + 364]
+    wanted = np.asarray(Image.fromarray(picture(3)).resize((384, 384), Image.Resampling.NEAREST)).astype(int)
+    correlations = [np.corrcoef(nearest.ravel(), wanted[at : at + 330, 20:364].ravel())[0, 1] for at in range(50)]
+    assert max(correlations) > 0.99
+    Image.fromarray(picture(7000)).save(tmp_path / "new.png")
+    assert run("inspect", tmp_path / "new.png", "--no-tokens", *given) == 0
+    assert "may be that image" not in capsys.readouterr().out
+    assert Image.open(tmp_path / "i.png").width == width_of(4)
+
+
+def test_a_refused_file_is_not_looked_up_and_a_wrong_study_set_is_one_sentence(
+    tiny_audit: TinyAudit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (64, 1))).save(tmp_path / "strip.png")
+    given = ("--bundle", tiny_audit.bundle, "--out", tmp_path / "i.png")
+    assert run("inspect", tmp_path / "strip.png", *given, "--training", tmp_path / "nothing") == 2
+    assert "Nearest" not in capsys.readouterr().out
+    Image.fromarray(picture(3)).save(tmp_path / "a.png")
+    assert run("inspect", tmp_path / "a.png", *given, "--training", tmp_path / "nothing") == 2
+    assert "no finished study set" in capsys.readouterr().err
 
 
 def test_the_report_is_written_into_the_set_or_where_it_is_asked_for(

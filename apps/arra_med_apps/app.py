@@ -8,24 +8,48 @@ import ipaddress
 import os
 import shutil
 import signal
+import ssl
+import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from arra_med.errors import BundleError, ConfigError
+from arra_med.errors import ConfigError
+from arra_med.models.licence import check_acknowledged
 from arra_med_apps import theme, words
-from arra_med_apps.choices import ModelChoice, Shelf, bundle_choice, bundled_choices
-from arra_med_apps.handlers import Handlers
-from arra_med_apps.layout import Layout
+from arra_med_apps.about_tab.tab import add_about_tab
+from arra_med_apps.about_tab.words import ABOUT_TAB
+from arra_med_apps.choices import ModelChoice, Shelf
+from arra_med_apps.compare_tab import tab as compare_tab
+from arra_med_apps.compare_tab import words as compare_words
+from arra_med_apps.data_tab.tab import CSS_FILE as DATA_CSS
+from arra_med_apps.data_tab.tab import add_data_tab
+from arra_med_apps.data_tab.words import DATA_TAB
+from arra_med_apps.explore_tab.tab import CSS_FILE as EXPLORE_CSS
+from arra_med_apps.explore_tab.tab import add_explore_tab
+from arra_med_apps.explore_tab.words import TAB as EXPLORE_TAB
+from arra_med_apps.generate_tab.tab import add_generate_tab
+from arra_med_apps.reader_tab import tab as reader_tab
+from arra_med_apps.reader_tab import words as reader_words
+from arra_med_apps.service.api import add_api
+from arra_med_apps.service.gate import Gate
+from arra_med_apps.service.settings import ServiceSettings
+from arra_med_apps.service.users import Door
+from arra_med_apps.settings import NO_EXTRAS, AppSettings
+from arra_med_apps.training_images import TrainingImages
+
+if TYPE_CHECKING:
+    from arra_med.generate.serving import Workers
 
 _CACHE_SWEEP_S = 600
 _CACHE_AGE_S = 3600
-_MAX_WAITING = 16
-_HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-_AT_ONCE: dict[str, Any] = {**_HIDDEN, "queue": False}
+_MAX_EVENTS, _MAX_THREADS, _CLOSING_S = 256, 100, 10.0
+_ALONE = ServiceSettings()
 
 SERVER: dict[str, Any] = {
     "quiet": True,
@@ -33,59 +57,112 @@ SERVER: dict[str, Any] = {
     "footer_links": [],
     "run_history": False,  # Gradio would keep every report in the browser
     "allowed_paths": [],
-    "max_file_size": "1mb",
+    "max_file_size": "64mb",
     "enable_monitoring": False,
     "mcp_server": False,
     "ssr_mode": False,
     "pwa": False,
-    "css_paths": theme.CSS_FILE,
-    "head": theme.HEAD,
+    "css_paths": [theme.CSS_FILE, EXPLORE_CSS, compare_tab.CSS_FILE, reader_tab.CSS_FILE, DATA_CSS],
+    "head": theme.HEAD + compare_tab.HEAD,
 }
 """Settings of `gr.Blocks.launch` that every start of the page shares; the theme is added at the start."""
 
 
-def build_app(choices: Sequence[ModelChoice]) -> gr.Blocks:
+class Served(NamedTuple):
+    """A running app.
+
+    Attributes:
+        page: Its `local_url`, and `close()`.
+        folder: Its private folder, to be removed after it is closed.
+        shelf: Its models.
+    """
+
+    page: gr.Blocks
+    folder: Path
+    shelf: Shelf
+
+    def close(self) -> None:
+        """Ends the runs at their next row, closes the server, removes the folder."""
+        self.shelf.closing.set()
+        until = time.monotonic() + _CLOSING_S
+        while len(self.shelf.generating) and time.monotonic() < until:
+            time.sleep(0.05)
+        self.page.close(verbose=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def build_app(shelf: Shelf, settings: AppSettings = NO_EXTRAS) -> gr.Blocks:
     """Builds the page.
 
     Args:
-        choices: The models it offers, the preferred one of each modality first.
-
-    Raises:
-        BundleError: If there is none.
+        shelf: The models it offers.
+        settings: What else it shows from.
     """
-    shelf = Shelf(choices)
+    training = TrainingImages(settings, shelf)
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(_CACHE_SWEEP_S, _CACHE_AGE_S)) as app:
-        _wire(app, Layout(shelf), Handlers(shelf))
-    app.queue(max_size=_MAX_WAITING, api_open=False)
+        gr.HTML(words.HEADER)
+        with gr.Tabs(elem_id="am-tabs"):
+            with gr.Tab(words.GENERATE_TAB, id="generate"):
+                add_generate_tab(app, shelf)
+            with gr.Tab(EXPLORE_TAB, id="explore"):
+                add_explore_tab(shelf)
+            with gr.Tab(compare_words.TAB, id="compare"):
+                compare_tab.add_compare_tab(app, shelf, settings, training)
+            with gr.Tab(reader_words.TAB, id="reader-study"):
+                reader_tab.add_reader_tab(app, shelf)
+            with gr.Tab(DATA_TAB, id="data"):
+                add_data_tab(shelf, training)
+            with gr.Tab(ABOUT_TAB, id="about"):
+                add_about_tab(shelf)
+        add_api(shelf)
+    app.queue(max_size=_MAX_EVENTS, api_open=False)
     return app
 
 
-def serve(choices: Sequence[ModelChoice], host: str, port: int, open_browser: bool) -> tuple[gr.Blocks, Path]:
+def serve(
+    choices: Sequence[ModelChoice],
+    host: str,
+    port: int,
+    open_browser: bool,
+    settings: AppSettings = NO_EXTRAS,
+    service: ServiceSettings = _ALONE,
+    workers: "Workers | None" = None,
+) -> Served:
     """Starts the server in a thread of its own.
 
-    Returns:
-        The running page (`local_url`, `close()`), and its private folder, to be removed after it is closed.
-
     Raises:
-        BundleError: If a credentialed model would be shown beyond this computer.
-        ConfigError: If the port is taken.
+        BundleError: If there is no model, or a credentialed model would be shown beyond this computer unacknowledged.
+        ConfigError: If the port is taken, a folder is not there, or the app would be open to others without a log-in or show them patients' images.
     """
-    if not _is_loopback(host) and any(choice.licence_class == "credentialed" for choice in choices):
-        raise BundleError(
-            f"a model trained on credentialed data is served to this computer alone, but the host is {host}: "
-            "use 127.0.0.1"
-        )
-    folder = Path(tempfile.mkdtemp(prefix="arra-med-app-"))  # mode 0700: other users of the machine cannot look in
+    shelf = Shelf(choices, service, workers)
+    settings.require_folders()
+    _check_openness(choices, host, settings, service)
+    _check_certificate(service)
+    door = Door(service.users_file) if service.users_file else None
+    folder = Path(
+        tempfile.mkdtemp(prefix="arra-med-app-")
+    ).resolve()  # mode 0700: other users of the machine cannot look in
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     _bypass_proxy(host)
+    gate = Middleware(
+        Gate, folder=folder, metrics=shelf.metrics, is_ready=shelf.is_ready, is_secure=service.certificate is not None,
+        metrics_for=is_loopback,
+    )  # fmt: skip
     try:
-        app = build_app(choices)
-        app.launch(
+        page = build_app(shelf, settings)
+        page.launch(
             server_name=host,
             server_port=port or None,
             inbrowser=open_browser,
             prevent_thread_lock=True,
             theme=theme.theme(),
+            max_threads=_MAX_THREADS,
+            auth=door,
+            ssl_certfile=service.certificate and str(service.certificate),
+            ssl_keyfile=service.certificate_key and str(service.certificate_key),
+            ssl_verify=False,  # of Gradio's greeting to itself
+            root_path=service.root_path or None,
+            app_kwargs={"middleware": [gate]},
             **SERVER,
         )
     except OSError:
@@ -93,82 +170,77 @@ def serve(choices: Sequence[ModelChoice], host: str, port: int, open_browser: bo
         raise ConfigError(
             f"port {port} of {host} is taken or may not be used: choose another one with --port, or stop what uses it"
         ) from None
-    return app, folder
+    shelf.sessions.sweep_until(shelf.closing, page.app.state_holder)
+    return Served(page, folder, shelf)
 
 
-def launch(bundle: Path | None, host: str = "127.0.0.1", port: int = 7860, open_browser: bool = True) -> None:
-    """Shows the page until Ctrl-C.
+def launch(
+    choices: Sequence[ModelChoice],
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    open_browser: bool = True,
+    settings: AppSettings = NO_EXTRAS,
+    service: ServiceSettings = _ALONE,
+    workers: "Workers | None" = None,
+) -> None:
+    """Shows the page until Ctrl-C or SIGTERM, which end runs at their next row.
 
     Args:
-        bundle: A bundle folder; the models that ship with the package if not given.
+        choices: The models it offers, the preferred one of each modality first.
         host: Address to listen on; 127.0.0.1 is this computer alone.
         port: TCP port; 0 takes any free one from 7860 on.
         open_browser: Whether to open the page in the user's browser.
+        settings: What else it shows from.
+        service: How it is served.
+        workers: Who draws the images, where not this process does.
 
     Raises:
-        BundleError: If no bundle can be read, or it may not be served on `host`.
-        ConfigError: If the port is taken.
+        BundleError: As `serve`.
+        ConfigError: As `serve`.
     """
-    choices = bundled_choices() if bundle is None else [bundle_choice(bundle)]
-    app, folder = serve(choices, host, port, open_browser)
-    print(f"{words.TITLE} is at {app.local_url} (Ctrl-C stops it). {words.BANNER}", flush=True)
+    served = serve(choices, host, port, open_browser, settings, service, workers)
+    print(f"{words.TITLE} is at {served.page.local_url} (Ctrl-C stops it). {words.BANNER}", flush=True)
+    if not is_loopback(host) and service.certificate is None and not service.root_path:
+        print(words.NO_HTTPS, file=sys.stderr, flush=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl-C
     try:
-        app.block_thread()
+        served.page.block_thread()
     finally:
         signal.signal(signal.SIGTERM, before)
-        app.close(verbose=False)
-        shutil.rmtree(folder, ignore_errors=True)
+        served.close()
 
 
-def _wire(app: gr.Blocks, page: Layout, handlers: Handlers) -> None:
-    gr.on(
-        [c.change for c in (page.report, page.modality, page.view, page.laterality, page.age_group, page.model)],
-        handlers.preview,
-        inputs_kwargs=page.inputs,
-        outputs=page.prompt,
-        trigger_mode="always_last",
-        **_AT_ONCE,
-    )
-    page.modality.input(
-        handlers.switch_modality,
-        [page.modality, page.report],
-        [page.report, page.view, page.laterality, page.model, *page.example_rows.values()],
-        **_AT_ONCE,
-    )
-    gr.on([app.load, page.model.change], handlers.about, [page.model, page.modality], page.about, **_AT_ONCE)
-    for button, example in page.examples:
-        button.click(
-            lambda text=example.report: (text, words.AS_REPORTED, words.AS_REPORTED, words.AS_REPORTED),
-            None,
-            [page.report, page.view, page.laterality, page.age_group],
-            **_AT_ONCE,
+def _check_openness(choices: Sequence[ModelChoice], host: str, settings: AppSettings, service: ServiceSettings) -> None:
+    if is_loopback(host):
+        return
+    if service.users_file is None:
+        raise ConfigError(
+            f"the app would be open to everybody who reaches {host}: give a users file in --service FILE.yaml (arra-med "
+            "users add), or use 127.0.0.1"
         )
-    page.dice.click(handlers.roll, None, page.seed, **_AT_ONCE)
-    page.scaling.change(None, page.scaling, None, js=theme.SCALING_JS)
+    if settings.training is not None:
+        raise ConfigError(
+            f"--training shows patients' images to this computer alone, but the host is {host}: use 127.0.0.1, or leave "
+            "--training out"
+        )
+    for choice in choices:
+        check_acknowledged(
+            choice.licence_class,
+            settings.acknowledged,
+            f"use 127.0.0.1, for the host is {host}, or say --acknowledge-credentialed if all its users have signed it",
+        )
 
-    following = page.more.click(handlers.next_seed, [page.seed, page.num_images], page.seed, **_AT_ONCE)
-    runs = []
-    for pressed in (page.generate.click, following.then):
-        started = pressed(
-            handlers.start,
-            page.num_images,
-            [page.notice, page.live, page.finished, page.generate, page.stop],
-            **_AT_ONCE,
-        )
-        run = started.then(
-            handlers.generate,
-            inputs_kwargs=page.inputs,
-            outputs=[page.notice, page.live, page.finished, page.gallery, page.archive, page.files, page.settings],
-            concurrency_limit=1,
-            concurrency_id="generation",
-            **_HIDDEN,
-        )
-        run.then(handlers.finish, None, [page.generate, page.stop], **_AT_ONCE).then(
-            handlers.preview, inputs_kwargs=page.inputs, outputs=page.prompt, **_AT_ONCE
-        )  # once the model is open, the prompt has its cautions
-        runs.append(run)
-    page.stop.click(handlers.stop, None, [page.notice, page.generate, page.stop], cancels=runs, **_AT_ONCE)
+
+def _check_certificate(service: ServiceSettings) -> None:
+    """Refuses a certificate with which the server would never come up."""
+    if service.certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(service.certificate, service.certificate_key)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(
+            "the HTTPS certificate or its key cannot be read: give PEM files with certificate and certificate_key"
+        ) from None
 
 
 def _bypass_proxy(host: str) -> None:
@@ -179,7 +251,8 @@ def _bypass_proxy(host: str) -> None:
         os.environ[name] = ",".join(known + own)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is this computer itself."""
     if host == "localhost":
         return True
     try:

@@ -1,16 +1,19 @@
 """What the user filled in, and the generation request it stands for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from arra_med.errors import GenerationError, ReportError
+from arra_med.generate.request import MAX_SEED
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import GenerationRequest, ReportToImage
 from arra_med.records.report import Prompt, report_prompt
 from arra_med.records.study import Modality
 from arra_med_apps import words
 
+__all__ = ["MAX_IMAGES", "MAX_REPORT_CHARS", "MAX_SEED", "Form", "form_values"]
+
 MAX_IMAGES = 8
-MAX_SEED = 2**31 - 1
 MAX_REPORT_CHARS = 20_000
 
 
@@ -84,6 +87,23 @@ class Form:
             "laterality": None if chest else _given(self.laterality),
             "age_group": _given(self.age_group),
         }
+
+
+def form_values(request: GenerationRequest) -> dict[str, Any]:
+    """Returns the values of the form that stands for a request."""
+    rules, stated = request.rules, words.AS_REPORTED
+    return {
+        "report": request.report,
+        "modality": request.modality,
+        "view": request.view or stated,
+        "laterality": request.laterality or stated,
+        "age_group": request.age_group or stated,
+        "num_images": request.num_images,
+        "seed": request.seed,
+        "guidance_scale": rules.guidance_scale,
+        "temperature": rules.temperature,
+        "top_k": rules.top_k or 0,
+    }
 
 
 def _given(value: str | None) -> str | None:

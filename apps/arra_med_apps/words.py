@@ -9,6 +9,12 @@ TITLE = "ARRA-Med"
 SUBTITLE = "A report becomes an image"
 BANNER = "Synthetic images. Research use only, not for clinical decisions."
 
+HEADER = (
+    f'<header class="am-header"><h1>{TITLE}</h1><span>{SUBTITLE}</span>'
+    f'<div class="am-banner" role="note">{BANNER}</div></header>'
+)
+GENERATE_TAB = "Generate"
+
 MODALITIES: tuple[tuple[str, Modality], ...] = (("Chest X-ray", "cxr"), ("Fundus photograph", "fundus"))
 MODALITY_NAMES: dict[Modality, str] = {value: label for label, value in MODALITIES}
 
@@ -49,9 +55,13 @@ NO_IMAGES_HINT = "Paste a report or click an example, then press Generate (Ctrl+
 LOADING = "Opening the model. This takes a few seconds the first time."
 WAITING = "Waiting: another picture is being made on this computer. Yours starts by itself."
 STARTING = "Reading the report."
+PLACE_IN_LINE = "Waiting: {before} before yours. It starts by itself."
+LINE_FULL = "Too many runs are waiting for the model: try again in a few minutes."
+CLOSING = "The app is being closed: your run was ended; start it again when the app is back."
 STOPPED = "Stopped. Change the report or the settings and generate again."
 UNEXPECTED = "Something went wrong inside the app and no image was made: try again, or restart the app."
-SEED_RANGE = "The seed must be a whole number from 0 to 2147483647: press Random seed for one."
+NO_HTTPS = "Warning: passwords and reports travel unencrypted; give certificate and certificate_key, or put a proxy with HTTPS before the app."
+SEED_RANGE = "The seed must be a whole number from 0 to 4294967295: press Random seed for one."
 
 GUIDANCE_HINT = "How closely the image follows the report. 1 is off; too high looks exaggerated."
 TEMPERATURE_HINT = "Lower is plainer, higher more varied."
@@ -59,6 +69,11 @@ TOP_K_HINT = "At each step, choose among the k likeliest image tokens. 0 means a
 SEED_HINT = "The same seed and settings give the same image. Image 2 uses the next seed, and so on."
 REPEATABLE = "The same report, seed and settings give the same images."
 PROVENANCE_HINT = "Every PNG carries these settings in its metadata. Your report is not stored in it."
+
+TRAINING_PREPARING = (
+    "Reading the training images and matching held-out ones against them. This takes minutes once and is kept."
+)
+PATIENTS_NOTICE = "Training images show real patients. They are shown on this computer alone and not kept by the page."
 
 MINI_LIMITS: dict[Modality, tuple[str, ...]] = {
     "cxr": (
@@ -123,8 +138,9 @@ EXAMPLES: tuple[Example, ...] = (
 
 
 def sentence(text: str) -> str:
-    """Returns an error message as a sentence: its first letter a capital, a full stop at its end."""
-    text = text.strip()
+    """Returns an error message as a sentence in one line: its first letter a capital, a full stop at its end."""
+    first, *rules = text.strip().split("\n")
+    text = " ".join([first, "; ".join(rules)]).strip()
     if not text:
         return UNEXPECTED
     return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")

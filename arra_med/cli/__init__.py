@@ -10,16 +10,20 @@ import typer
 
 import arra_med
 from arra_med.cli import chameleon_commands
+from arra_med.cli.about_commands import about
+from arra_med.cli.app_commands import app_command, users_app
 from arra_med.cli.check_commands import check_app
 from arra_med.cli.compare_commands import compare
 from arra_med.cli.data_commands import cards, features, ingest, tokenize
 from arra_med.cli.encoder_commands import encoder_app
 from arra_med.cli.evaluation_commands import evaluate_app
+from arra_med.cli.explore_commands import counterfactual, edit, explain
 from arra_med.cli.fidelity_commands import fidelity_command
 from arra_med.cli.inspect_commands import inspect, report
 from arra_med.cli.llamagen_commands import import_bundle, import_tokenizer
-from arra_med.cli.model_commands import app_command, bundle_app, generate
+from arra_med.cli.model_commands import bundle_app, generate
 from arra_med.cli.moments_commands import moments_app
+from arra_med.cli.picture_commands import nearest_command, scores_command
 from arra_med.cli.plan_commands import plan
 from arra_med.cli.privacy_commands import deidentify, key
 from arra_med.cli.reading_commands import reading_app
@@ -55,7 +59,11 @@ app.command()(features)
 app.command()(plan)
 app.command()(train)
 app.command()(generate)
+app.command()(edit)
+app.command()(counterfactual)
+app.command()(explain)
 app.command("app")(app_command)
+app.add_typer(users_app, name="users")
 app.add_typer(watermark_app, name="watermark")
 app.command()(send)
 app.add_typer(evaluate_app, name="evaluate")
@@ -64,6 +72,8 @@ app.add_typer(moments_app, name="moments")
 app.command()(score)
 app.add_typer(reading_app, name="reading")
 evaluate_app.command("fidelity")(fidelity_command)
+evaluate_app.command("nearest")(nearest_command)
+evaluate_app.command("scores")(scores_command)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(check_app, name="check")
 tokenizer_app.command("import-llamagen")(import_tokenizer)
@@ -71,6 +81,7 @@ bundle_app.command("import-llamagen")(import_bundle)
 tokenizer_app.command("import-chameleon")(chameleon_commands.import_tokenizer)
 bundle_app.command("import-chameleon")(chameleon_commands.import_bundle)
 app.command()(cards)
+app.command()(about)
 app.command()(deidentify)
 app.command()(key)
 

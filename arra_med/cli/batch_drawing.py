@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from arra_med.config import Device
 from arra_med.records.study import Modality
+
+if TYPE_CHECKING:
+    from arra_med.generate.batch_checked import TableCheck
+    from arra_med.models.bundle import BundleInfo
 
 _CAUTIONS_SHOWN = 5
 
@@ -26,6 +30,7 @@ def draw_table(
     address: str,
     backend: str,
     export: tuple[str, bool, bool, bool],
+    check: "Callable[[Path, BundleInfo], TableCheck | None]",
 ) -> None:
     """Draws a table's images and says what became of them.
 
@@ -43,6 +48,7 @@ def draw_table(
         backend: Decoder.
         export: File formats, whether to keep reports beside the images, and whether to draw the visible and the
             invisible mark.
+        check: Returns the check that was asked for, given the bundle's folder and what it is.
     """
     from arra_med.corpus.engine import EngineChoice
     from arra_med.generate.batch import draw_table as draw
@@ -54,10 +60,12 @@ def draw_table(
 
     image_format, include_report, visible_mark, watermark = export
     folder = bundle(table_modality(prompts))
-    modality = read_bundle_info(folder).modality
+    info = read_bundle_info(folder)
+    modality = info.modality
     defaults: GenerationRequest = request_from_settings(report="", modality=modality, **cells, **rules)
     rows = read_prompt_table(prompts, modality=modality, seed=seed, rules=defaults.rules, **cells)
     quiet_transformers()
+    gate = check(folder, info)
     report = draw(
         prompts,
         rows,
@@ -67,6 +75,7 @@ def draw_table(
         device=device,
         engine=EngineChoice(kind=engine, address=address),
         backend=backend,
+        check=gate,
         export=ExportChoice(image_format, include_report, Marks(visible=visible_mark, watermark=watermark)),
         tell=lambda sentence: typer.echo(f"note: {sentence}", err=True),
     )
@@ -74,6 +83,8 @@ def draw_table(
         typer.echo(f"note: {count:,} images: {caution}", err=True)
     if len(report.cautions) > _CAUTIONS_SHOWN:
         typer.echo(f"note: {len(report.cautions) - _CAUTIONS_SHOWN} further notes, see cautions in the list", err=True)
+    if report.check is not None:
+        typer.echo(f"check: {report.check.sentence()}", err=True)
     typer.echo(
         f"{report.total - report.kept:,} synthetic images written to {out}, {report.kept:,} kept from an earlier run; "
         f"list: {report.index}"

@@ -11,6 +11,7 @@ from arra_med.errors import UserError
 
 if TYPE_CHECKING:
     from arra_med.evaluate.quality_gate import QualityGate
+    from arra_med.generate.batch_checked import TableCheck
     from arra_med.generate.session import GenerationResult
     from arra_med.models.bundle import BundleInfo
 
@@ -118,6 +119,41 @@ def open_gate(
 
     path = reference or folder / CHECK_FILE
     return open_quality_gate(path, info, encoder=encoder, training=training, device=device, progress=True)
+
+
+def open_table_gate(
+    check: bool,
+    folder: Path,
+    info: "BundleInfo",
+    device: str,
+    *,
+    on_cluster: bool,
+    reference: Path | None,
+    encoder: str | None,
+    training: Path | None,
+    tries: int | None,
+) -> "TableCheck | None":
+    """Returns what `open_gate` would, for a table; each machine of a cluster opens the gate itself.
+
+    Raises:
+        UserError: As `open_gate`.
+        EvaluationError: As `open_gate`.
+    """
+    gate = open_gate(check, folder, info, device, reference=reference, encoder=encoder, training=training, tries=tries)
+    if gate is None:
+        return None
+    from arra_med.evaluate.check_reference import CHECK_FILE
+    from arra_med.evaluate.quality_gate import open_quality_gate
+    from arra_med.generate.batch_checked import TableCheck
+    from arra_med.generate.checking import DEFAULT_TRIES
+
+    path = (reference or folder / CHECK_FILE).resolve()
+
+    def open_there(device: str) -> "QualityGate":
+        return open_quality_gate(path, info, encoder=encoder, training=training, device=device)
+
+    opened = open_there if on_cluster else lambda _: gate
+    return TableCheck(opened, gate.identity, DEFAULT_TRIES if tries is None else tries)
 
 
 def tell_check(result: "GenerationResult") -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from arra_med.cli.batch_drawing import quiet_transformers
 from arra_med.cli.options import (
     BurnedInOption,
     ForProcessingOption,
@@ -13,27 +14,21 @@ from arra_med.cli.options import (
     SeedOption,
     StudiesArgument,
 )
+from arra_med.cli.picture_commands import prepared_search
 from arra_med.config import overridden
-from arra_med.errors import ImageError
 from arra_med.records.study import Modality
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
 
-    from arra_med.imaging.read import Stages
+    from arra_med.corpus.inspection import Inspection
     from arra_med.imaging.rules import ReadingRules
-    from arra_med.imaging.view import CanonicalView
+    from arra_med.models.bundle import ModelBundle
     from arra_med.reporting.pictures import Panel
+    from arra_med.tokens.protocol import ImageTokenizer
 
 _PICTURE_MODE = 0o600  # the pixels of one patient, and perhaps letters in them
 _WARNING = "Research use only, not for clinical decisions. Contains a patient image."
-_FLAG_WORDS = {
-    "percentile_window": "no window in the file: one from the percentiles of the image",
-    "several_windows": "several windows in the file: the first",
-    "voi_lut_before_window": "VOI LUT and window in the file: the LUT",
-    "resampled_to_square_pixels": "resampled to square pixels",
-    "overlay_ignored": "overlay not drawn",
-}
 
 
 def inspect(
@@ -44,6 +39,10 @@ def inspect(
     bundle: Annotated[
         str, typer.Option(metavar="PATH|mini", help="Whose image tokenizer draws the last panel.")
     ] = "mini",
+    training: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDIES", help="Study set that trained the bundle: shows the nearest training image."),
+    ] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Encode the view and decode it back.")] = True,
     allow_for_processing: ForProcessingOption = False,
     allow_burned_in: BurnedInOption = False,
@@ -53,17 +52,20 @@ def inspect(
     """Draws one file at every stage.
 
     One PNG shows the stored values, the image as displayed, the canonical view, and the view that its image tokens
-    give back. What was decided on the way is printed too; header values never are. Exit code 2 and one sentence say
-    why a file is refused; its stored values are drawn where they can be read.
+    give back. What was decided on the way is printed too, and which attributes of a DICOM header a de-identified copy
+    would lose; header values never are. With --training, a file that ingestion would take is looked up among the images
+    that trained the bundle (minutes the first time). Exit code 2 and one sentence say why a file is refused; its stored
+    values are drawn where they can be read.
 
     \b
     Examples:
       arra-med inspect chest.dcm --out inspect.png
       arra-med inspect eye.jpg --modality fundus --out eye.png
       arra-med inspect chest.dcm --size 512 --no-tokens --out inspect.png
+      arra-med inspect chest.dcm --bundle runs/arra/bundle --training studies/ --out inspect.png
     """
+    from arra_med.corpus.inspection import inspect_file
     from arra_med.imaging.quality import QualityThresholds
-    from arra_med.imaging.read import read_stages
     from arra_med.imaging.rules import ReadingRules
     from arra_med.imaging.view import CanonicalView
 
@@ -74,28 +76,70 @@ def inspect(
         correct_orientation=correct_orientation,
         quality=overridden(QualityThresholds(), quality or (), "--quality"),
     )
-    try:
-        stages = read_stages(file, spec, rules)
-    except ImageError as refused:
-        if _draw_refused(file, spec, refused, out):
-            typer.echo(f"the stored values are drawn in {out}; they may show a patient and text")
-        raise
-    panels = _panels(stages, spec, rules)
+    model = _opened_model(bundle, modality) if training is not None else None
+    tokenizer = None
     if tokens:
-        panels.append(_tokens_panel(stages, spec, bundle))
-    notes = [f"flags: {', '.join(stages.flags) or 'none'}"]
-    if stages.scores:
-        notes.append("scores: " + ", ".join(f"{name} {score:.3g}" for name, score in stages.scores.items()))
-    refusal = _quality_refusal(stages, rules)
-    refused_for = [f"refused ({refusal.reason}): {refusal}"] if refusal else []
-    _write_board(out, "From the file to what the model sees", panels, notes + refused_for)
-    for panel in panels:
-        typer.echo(f"{panel.heading}: {'; '.join(panel.lines)}")
-    for note in notes:
-        typer.echo(note)
-    typer.echo(f"picture written to {out}; it shows a patient's image")
-    if refusal:
-        raise refusal
+        tokenizer = _opened_tokenizer(bundle, modality) if model is None else model.image_tokenizer
+    seen = inspect_file(file, spec, rules, tokenizer)
+    panels, refused, notes = seen.panels, seen.refusal, _notes(seen)
+    if model is not None and training is not None and refused is None:
+        nearest, remarks = _nearest(file, rules, model, training)
+        panels, notes = (*panels, nearest), [*notes, *remarks]
+    if seen.view is None:
+        if panels:
+            _write_board(out, "A refused file", panels, ())
+            typer.echo(f"the stored values are drawn in {out}; they may show a patient and text")
+    else:
+        refused_for = [f"refused ({refused.reason}): {refused}"] if refused else []
+        _write_board(out, "From the file to what the model sees", panels, (*notes, *refused_for))
+        for panel in panels:
+            typer.echo(f"{panel.heading}: {'; '.join(panel.lines)}")
+        for note in notes:
+            typer.echo(note)
+        shows = "patients' images" if len(panels) > len(seen.panels) else "a patient's image"
+        typer.echo(f"picture written to {out}; it shows {shows}")
+    if seen.header is not None:
+        typer.echo(seen.header.sentence)
+        for action in seen.header.actions:
+            typer.echo(f"  {action.action}: {'; '.join(action.attributes)}")
+    if refused is not None:
+        raise refused
+
+
+def _notes(seen: "Inspection") -> list[str]:
+    from arra_med.corpus.inspection import FLAG_WORDS
+
+    flags = [f"flag {flag}: {FLAG_WORDS[flag]}" for flag in seen.flags] or ["flags: none"]
+    scores = ", ".join(f"{name} {score:.3g}" for name, score in seen.scores.items())
+    return [*flags, *([f"scores: {scores}"] if scores else [])]
+
+
+def _opened_model(bundle: str, modality: Modality) -> "ModelBundle":
+    from arra_med.models.bundle import ModelBundle
+    from arra_med.models.bundled import find_bundle
+
+    quiet_transformers()
+    return ModelBundle.load(find_bundle(bundle, modality))
+
+
+def _opened_tokenizer(bundle: str, modality: Modality) -> "ImageTokenizer":
+    from arra_med.models.bundle import IMAGE_TOKENIZER_FOLDER
+    from arra_med.models.bundled import find_bundle
+    from arra_med.tokens.protocol import load_image_tokenizer
+
+    return load_image_tokenizer(find_bundle(bundle, modality) / IMAGE_TOKENIZER_FOLDER)
+
+
+def _nearest(file: Path, rules: "ReadingRules", model: "ModelBundle", training: Path) -> "tuple[Panel, list[str]]":
+    """Looks a file up as the model sees it, whatever the size of the panels; returns the picture and remarks on it."""
+    from arra_med.corpus.study_set import StudySet
+    from arra_med.evaluate.training_search import MAY_HAVE_TRAINED
+    from arra_med.imaging.read import load_view
+
+    search = prepared_search(StudySet.open(training), model)
+    near = search.look_up(load_view(file, model.spec, rules))
+    flag = [MAY_HAVE_TRAINED] if near.flagged else []
+    return search.panel(near), [f"note: {remark}" for remark in (*flag, *search.notes)]
 
 
 def report(
@@ -122,115 +166,10 @@ def report(
     typer.echo(f"report written to {target}; it shows patients' images")
 
 
-def _panels(stages: "Stages", spec: "CanonicalView", rules: "ReadingRules") -> "list[Panel]":
-    from arra_med.reporting.pictures import Panel
-
-    is_photograph = _same(stages.raw, stages.displayed)
-    decisions = [_FLAG_WORDS.get(flag, flag.replace("_", " ")) for flag in stages.flags]
-    if is_photograph:
-        steps = ["as stored"]
-    else:
-        steps = [
-            "modality LUT, VOI LUT or window, as the file says",
-            *(["inverted: air is dark"] if _inverted(stages) else []),
-        ]
-    if rules.correct_orientation and any(flag.startswith("orientation_suggests") for flag in stages.flags):
-        steps.append("turned or mirrored as asked for")
-    to_view = ["cut to its field of view"] if spec.modality == "fundus" else []
-    to_view += ["centre square", f"antialiased resize to {spec.size_px} x {spec.size_px} px, 8 bits"]
-    return [
-        Panel("Stored values", _for_people(stages.raw), _raw_lines(stages.raw)[: 1 if is_photograph else 2]),
-        Panel("Displayed", _for_people(stages.displayed), (*steps, *decisions)),
-        Panel("Canonical view", _for_people(stages.view), tuple(to_view)),
-    ]
-
-
-def _tokens_panel(stages: "Stages", spec: "CanonicalView", bundle: str) -> "Panel":
-    import numpy as np
-    import torch
-
-    from arra_med.imaging.view import canonical_view, from_uint8, to_uint8
-    from arra_med.models.bundle import IMAGE_TOKENIZER_FOLDER
-    from arra_med.models.bundled import find_bundle
-    from arra_med.reporting.pictures import Panel
-    from arra_med.tokens.protocol import load_image_tokenizer
-
-    tokenizer = load_image_tokenizer(find_bundle(bundle, spec.modality) / IMAGE_TOKENIZER_FOLDER)
-    its_spec = spec.model_copy(update={"size_px": tokenizer.size_px})
-    view = to_uint8(canonical_view(stages.displayed, its_spec))
-    with torch.inference_mode():
-        codes = tokenizer.encode(torch.from_numpy(from_uint8(view))[None])
-        decoded = to_uint8(tokenizer.decode(codes)[0].numpy())
-    error = float(np.abs(decoded.astype(np.int16) - view).mean())
-    rows, columns = tokenizer.grid
-    lines = (
-        f"from a view of {tokenizer.size_px} x {tokenizer.size_px} px",
-        f"{rows} x {columns} codes, {len(codes.unique()):,} different ones of {tokenizer.codebook_size:,}",
-        f"mean absolute difference {error:.1f} of 255",
-    )
-    return Panel("Tokens decoded back", _for_people(decoded), lines)
-
-
-def _quality_refusal(stages: "Stages", rules: "ReadingRules") -> ImageError | None:
-    """Returns why ingestion would refuse an image that can be read, if it would."""
-    from arra_med.imaging.quality import check_quality
-
-    try:
-        check_quality(stages.scores, rules.accepted_quality)
-    except ImageError as refusal:
-        return refusal
-    return None
-
-
-def _draw_refused(file: Path, spec: "CanonicalView", refused: ImageError, out: Path) -> bool:
-    """Draws the stored values of a file that a check refused; returns whether they could be decoded at all."""
-    from arra_med.imaging.read import read_stages
-    from arra_med.imaging.rules import ReadingRules
-    from arra_med.reporting.pictures import Panel
-
-    permissive = ReadingRules(allow_for_processing=True, allow_burned_in=True)
-    try:
-        raw = read_stages(file, spec, permissive).raw
-    except ImageError:
-        return False
-    panels = [
-        Panel("Stored values", _for_people(raw), _raw_lines(raw)),
-        Panel(f"Refused: {refused.reason}", None, (str(refused),)),
-    ]
-    _write_board(out, "A refused file", panels, [])
-    return True
-
-
-def _write_board(out: Path, title: str, panels: "list[Panel]", notes: list[str]) -> None:
+def _write_board(out: Path, title: str, panels: "Sequence[Panel]", notes: "Sequence[str]") -> None:
     from arra_med.reporting.pictures import draw_board
     from arra_med.runs import atomic_file
 
     board = draw_board(title, panels, notes=notes, warning=_WARNING)
     with atomic_file(out, _PICTURE_MODE) as partial:
         partial.write_bytes(board)
-
-
-def _raw_lines(raw: "np.ndarray") -> tuple[str, ...]:
-    return f"{raw.shape[0]:,} x {raw.shape[1]:,} px", "smallest value black, largest white"
-
-
-def _for_people(pixels: "np.ndarray") -> "np.ndarray":
-    """Returns uint8 (H, W) or (H, W, 3) of a float image in [0, 1], or of a uint8 view (C, S, S)."""
-    import numpy as np
-
-    from arra_med.imaging.view import as_picture, to_uint8
-
-    return as_picture(pixels) if pixels.dtype == np.uint8 else to_uint8(pixels)
-
-
-def _same(one: "np.ndarray", other: "np.ndarray") -> bool:
-    return one.shape == other.shape and bool((one == other).all())
-
-
-def _inverted(stages: "Stages") -> bool:
-    """Whether dark stored values are displayed bright: the two images fall together."""
-    import numpy as np
-
-    if stages.raw.shape != stages.displayed.shape:
-        return False
-    return float(np.corrcoef(stages.raw.ravel()[::16], stages.displayed.ravel()[::16])[0, 1]) < 0

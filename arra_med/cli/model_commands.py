@@ -1,6 +1,5 @@
-"""Commands that use a model bundle: generate, app, bundle info."""
+"""Commands that use a model bundle: generate, bundle info."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +14,11 @@ from arra_med.cli.check_commands import (
     CheckTrainingOption,
     CheckTriesOption,
     open_gate,
+    open_table_gate,
     tell_check,
 )
 from arra_med.cli.options import (
+    AcknowledgeOption,
     AddressOption,
     DeviceOption,
     EngineOption,
@@ -27,7 +28,7 @@ from arra_med.cli.options import (
     WatermarkOption,
 )
 from arra_med.config import resolve_device
-from arra_med.errors import ReportError, UserError
+from arra_med.errors import UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 bundle_app = typer.Typer(help="Shows and imports model bundles.")
 
-_MAX_REPORT_BYTES = 1_000_000
 _ONE_SOURCE = "give what to draw once: --report TEXT, --report-file FILE or --prompts FILE.csv"
 
 
@@ -44,7 +44,8 @@ def generate(
     out: OutFolder,
     report: Annotated[str | None, typer.Option("--report", metavar="TEXT", help="The report.")] = None,
     report_file: Annotated[
-        Path | None, typer.Option("--report-file", metavar="FILE", help="A text file with the report; - reads stdin.")
+        Path | None,
+        typer.Option("--report-file", metavar="FILE", help="A text file or a DICOM SR with the report; - reads stdin."),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -75,7 +76,8 @@ def generate(
     visible_mark: VisibleMarkOption = True,
     watermark: WatermarkOption = True,
     backend: Annotated[
-        str, typer.Option(metavar="NAME", help="Decoder: auto, transformers, cpu, or cpu-int8 (smaller weights).")
+        str,
+        typer.Option(metavar="NAME", help="Decoder: auto, transformers, cpu, cpu-int8 (smaller weights), cuda-graph."),
     ] = "auto",
     check: CheckOption = False,
     check_tries: CheckTriesOption = None,
@@ -85,6 +87,7 @@ def generate(
     include_report: Annotated[
         bool, typer.Option("--include-report", help="Keep report and prompt in the JSON files; they may be sensitive.")
     ] = False,
+    acknowledge_credentialed: AcknowledgeOption = False,
     batch: Annotated[
         int, typer.Option("--batch", min=1, metavar="N", help="Images drawn together; changes none of them.")
     ] = 8,
@@ -95,9 +98,9 @@ def generate(
     """Draws synthetic images from reports.
 
     Image i of a report has seed SEED + i; the same seed gives the same image. With --check, an image that is rejected is
-    drawn anew with another seed, which its file is named by. A table's columns are report, id,
-    modality, view, age_group, laterality, seed, num_images; all but report may be missing or empty. Start the same
-    command again to go on after a stop; images.jsonl lists what is finished.
+    drawn anew with another seed, which its file is named by (a table's files keep the seed that was asked for in their
+    names). A table's columns are report, id, modality, view, age_group, laterality, seed, num_images; all but report may
+    be missing or empty. Start the same command again to go on after a stop; images.jsonl lists what is finished.
 
     \b
     Examples:
@@ -106,13 +109,11 @@ def generate(
       arra-med generate --modality fundus --report "Right eye. Glaucoma." --format png,dicom --out out/
       arra-med generate --report-file report.txt -n 50 --no-visible-mark --no-watermark --out to_be_judged/
       arra-med generate --report "Normal." -n 8 --check --out out/
-      arra-med generate --prompts reports.csv --batch 16 --out out/
+      arra-med generate --prompts reports.csv --batch 16 --check --out out/
     """
     if prompts is not None:
         if report is not None or report_file is not None:
             raise UserError(_ONE_SOURCE)
-        if check:
-            raise UserError("--check is for single reports: leave it out, or draw the table's reports one by one")
         rules = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance_scale": guidance}
         cells = {"view": view, "laterality": laterality, "age_group": age_group, "num_images": num_images}
         draw_table(
@@ -121,18 +122,29 @@ def generate(
             rules=rules,
             cells=cells,
             seed=seed,
-            bundle=lambda named: _bundle_folder(bundle, modality or named),
+            bundle=lambda named: _acknowledged(bundle_folder(bundle, modality or named), acknowledge_credentialed),
             batch_size=batch,
             device=device or "auto",
             engine=engine,
             address=address,
             backend=backend,
             export=(image_format, include_report, visible_mark, watermark),
+            check=lambda folder, info: open_table_gate(
+                check,
+                folder,
+                info,
+                resolve_device(device or "auto"),
+                on_cluster=engine == "ray",
+                reference=check_reference,
+                encoder=check_encoder,
+                training=check_training,
+                tries=check_tries,
+            ),
         )
         return
     if engine != "local":
         raise UserError("--engine ray is for tables: give --prompts FILE.csv, or leave --engine out")
-    text = _read_report(report, report_file)
+    text = read_report(report, report_file)
     from arra_med.generate.content_credentials import configured_signer
     from arra_med.generate.export import image_formats, save_images
     from arra_med.generate.marks import Marks
@@ -141,7 +153,7 @@ def generate(
 
     image_formats(image_format)  # a mistake here, or in the certificate, is told before the model is opened
     signer = configured_signer()
-    folder = _bundle_folder(bundle, modality)
+    folder = _acknowledged(bundle_folder(bundle, modality), acknowledge_credentialed)
     where, info = resolve_device(device or "auto"), read_bundle_info(folder)
     request = request_from_settings(
         report=text,
@@ -180,32 +192,6 @@ def generate(
         tell_check(result)
 
 
-def app_command(
-    bundle: Annotated[
-        str, typer.Option(metavar="PATH|mini", help="A bundle's folder; by default the bundled models.")
-    ] = "mini",
-    host: Annotated[str, typer.Option(help="Address to serve on; the default is this computer alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 7860,
-    open_browser: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Open a browser; by default where there is a screen.")
-    ] = None,
-) -> None:
-    """Opens the app in a browser.
-
-    Paste a report, watch an image appear; works offline.
-
-    \b
-    Examples:
-      arra-med app
-      arra-med app --bundle runs/arra/bundle --port 8000 --no-open
-    """
-    quiet_transformers()
-    from arra_med_apps.app import launch
-
-    folder = None if bundle == "mini" else _bundle_folder(bundle, None)
-    launch(folder, host, port, _has_screen() if open_browser is None else open_browser)
-
-
 @bundle_app.command("info")
 def bundle_info(
     bundle: Annotated[str, typer.Argument(metavar="PATH|mini", help="A bundle's folder, or the bundled model.")],
@@ -221,7 +207,7 @@ def bundle_info(
     from arra_med.models.bundle import ModelBundle
 
     quiet_transformers()
-    loaded = ModelBundle.load(_bundle_folder(bundle, modality))
+    loaded = ModelBundle.load(bundle_folder(bundle, modality))
     typer.echo(loaded.info.model_dump_json(indent=2))
     typer.echo(f"fingerprint: {loaded.fingerprint}")
 
@@ -247,24 +233,23 @@ def _draw(
     raise AssertionError("a stream ends with a result")
 
 
-def _read_report(report: str | None, report_file: Path | None) -> str:
+def read_report(report: str | None, report_file: Path | None) -> str:
+    """Returns the text of the one report that was given."""
     if (report is None) == (report_file is None):
         raise UserError(_ONE_SOURCE)
     if report_file is None:
         return report or ""
-    try:
-        raw = sys.stdin.buffer.read() if str(report_file) == "-" else report_file.read_bytes()
-    except OSError as error:
-        raise ReportError(f"{report_file}: cannot be read ({error.strerror}); give an existing text file") from None
-    if len(raw) > _MAX_REPORT_BYTES:
-        raise ReportError(f"{report_file}: is larger than {_MAX_REPORT_BYTES:,} bytes; a report is a page of text")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ReportError(f"{report_file}: is not UTF-8 text; save the report as plain UTF-8 text") from None
+    from arra_med.sources.report_file import decoded_report, read_report_file
+
+    if str(report_file) == "-":
+        return decoded_report(sys.stdin.buffer.read(), "standard input")
+    reports = read_report_file(report_file)
+    if len(reports) > 1:
+        raise UserError(f"{report_file}: is a table of {len(reports)} reports; draw it with --prompts {report_file}")
+    return reports[0]
 
 
-def _bundle_folder(bundle: str, modality: Modality | None) -> Path:
+def bundle_folder(bundle: str, modality: Modality | None) -> Path:
     """Returns the folder of a bundle; one that is given by its path decides the modality where none was asked for."""
     from arra_med.models.bundle import read_bundle_info
     from arra_med.models.bundled import find_bundle
@@ -274,5 +259,11 @@ def _bundle_folder(bundle: str, modality: Modality | None) -> Path:
     return find_bundle(bundle, modality or "cxr")
 
 
-def _has_screen() -> bool:
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+def _acknowledged(folder: Path, acknowledged: bool) -> Path:
+    """Returns the folder of a bundle whose images may be written."""
+    from arra_med.models.bundle import read_bundle_info
+    from arra_med.models.licence import check_acknowledged
+
+    how = "say --acknowledge-credentialed if you have signed it"
+    check_acknowledged(read_bundle_info(folder).licence_class, acknowledged, how)
+    return folder

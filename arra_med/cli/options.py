@@ -61,6 +61,14 @@ QualityOption = Annotated[
     ),
 ]
 
+AcknowledgeOption = Annotated[
+    bool,
+    typer.Option(
+        "--acknowledge-credentialed",
+        help="For a bundle of credentialed data: you have signed its agreement, and keep its images to those who have.",
+    ),
+]
+
 
 def all_overrides(settings: list[str] | None, device: Device | None) -> list[str]:
     """Returns the `--set` overrides, with `--device` as the last of them."""

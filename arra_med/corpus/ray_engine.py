@@ -39,7 +39,7 @@ def run_on_cluster(
         EngineError: If there is no cluster at `address`, or it has no GPU where one is asked for.
         UserError: What a worker raised.
     """
-    with _connected(address):
+    with connected(address):
         num_cpus, num_gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
         on_gpu = device == "cuda" or (device == "auto" and num_gpus > 0)
         available = num_gpus if on_gpu else num_cpus
@@ -95,7 +95,12 @@ def _error_of(kind: str, words: str, number: int | None = None) -> Exception:
 
 
 @contextlib.contextmanager
-def _connected(address: str) -> Iterator[None]:
+def connected(address: str) -> Iterator[None]:
+    """Ray, connected to a cluster (`local` starts one here) unless it is already; disconnected at the end.
+
+    Raises:
+        EngineError: If there is none at `address`.
+    """
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():

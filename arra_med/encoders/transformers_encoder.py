@@ -23,6 +23,7 @@ from arra_med.encoders.base import (
 )
 from arra_med.encoders.hub import display_name, model_file, read_json, refuse, require_hub
 from arra_med.errors import EncoderError
+from arra_med.published_weights import TRANSFORMERS_LOADING
 
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _TOWERS = ("vision_model", "vision_encoder")  # image towers inside CLIP-like and SAM-like models
@@ -133,9 +134,10 @@ def _from_pretrained(model: str, *, local_files_only: bool) -> tuple[PreTrainedM
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        loaded, info = AutoModel.from_pretrained(
-            model, local_files_only=local_files_only, output_loading_info=True, dtype=torch.float32
-        )
+        with TRANSFORMERS_LOADING:
+            loaded, info = AutoModel.from_pretrained(
+                model, local_files_only=local_files_only, output_loading_info=True, dtype=torch.float32
+            )
     except (ValueError, KeyError, RuntimeError, EOFError, SafetensorError) as error:
         problem = " ".join(str(error).split())[:200]
         raise EncoderError(f"transformers model {model} cannot be built from its files ({problem})") from None

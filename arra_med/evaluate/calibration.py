@@ -6,7 +6,7 @@ One part of them shows what "not a copy" looks like, on the other the false alar
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,19 +135,27 @@ class HeldOutMatches:
         bundle: Whose image tokenizer, on whose device.
         out: Folder that keeps the matches (mode 0600) for the next time.
         progress: Whether to show a progress bar.
+        advance: Told of every image as well.
 
     Attributes:
         matches: By part of `HeldOutRows` such as `reported`, and `reported, decoded`.
     """
 
     def __init__(
-        self, finder: CopyFinder, studies: StudySet, rows: HeldOutRows, bundle: ModelBundle, out: Path, progress: bool
+        self,
+        finder: CopyFinder,
+        studies: StudySet,
+        rows: HeldOutRows,
+        bundle: ModelBundle,
+        out: Path,
+        progress: bool,
+        advance: Callable[[int], None] | None = None,
     ) -> None:
         names = ("calibration", "reported", "others", "duplicates")
         parts = {name: getattr(rows, name) for name in names}
         told = [
             studies.content_sha256,
-            bundle.info.training.get("tokenizer_sha256"),
+            bundle.info.training.get("tokenizer_sha256") or bundle.fingerprint,
             [space.fingerprint for space in finder.spaces],
             rows.train,
             parts,
@@ -157,12 +165,18 @@ class HeldOutMatches:
         if kept is None:
             kept = {}
             num_views = 2 * sum(map(len, parts.values()))
-            with progress_bar("matching held-out images", num_views, progress) as advance:
+            with progress_bar("matching held-out images", num_views, progress) as bar:
+
+                def matched(one: int) -> None:
+                    bar(one)
+                    if advance is not None:
+                        advance(one)
+
                 for name, chosen in parts.items():
                     views = [studies.view(row) for row in chosen]
-                    kept[name] = finder.matches(views, advance)
+                    kept[name] = finder.matches(views, matched)
                     decoded = list(reconstruct_images(bundle, np.stack(views))) if views else []
-                    kept[f"{name}, decoded"] = finder.matches(decoded, advance)
+                    kept[f"{name}, decoded"] = finder.matches(decoded, matched)
             write_json(path, {name: [asdict(match) for match in found] for name, found in kept.items()}, mode=0o600)
         self.matches = kept
 

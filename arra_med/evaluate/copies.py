@@ -128,6 +128,14 @@ class CopyFinder:
         Raises:
             EvaluationError: If the view's shape is not that of the training images.
         """
+        return self.most_similar(view, 1)[0]
+
+    def most_similar(self, view: np.ndarray, num_images: int) -> list[Match]:
+        """Finds several training images, the most similar first; at most so many as are laid over the view (5).
+
+        Raises:
+            EvaluationError: As `match`.
+        """
         distances, nearest, candidates = {}, {}, []
         for space in self.spaces:
             found = self._indexes[space.name].search(space.describe_query(view), _CANDIDATES)
@@ -135,8 +143,8 @@ class CopyFinder:
             candidates += found.rows.tolist()
         rows = list(dict.fromkeys(candidates))
         similarities = self._similarities(view, rows, _REFINED)
-        best = int(similarities.argmax())
-        return Match(float(similarities[best]), rows[best], distances, nearest)
+        best = np.argsort(-similarities, kind="stable")[: min(num_images, _REFINED, len(rows))]
+        return [Match(float(similarities[place]), rows[place], distances, nearest) for place in best]
 
     def matches(self, views: Sequence[np.ndarray], advance: Callable[[int], None] | None = None) -> list[Match]:
         """Finds the most similar training image of each view; `advance` is told of each."""

@@ -171,9 +171,9 @@ def _agreements(readers: Sequence[Reader]) -> list[Agreement]:
             Agreement(
                 readers=f"readers {first} and {second}",
                 num_images=sum(a.synthetic is not None and b.synthetic is not None for a, b in both),
-                real_or_synthetic=_kappa([(a.synthetic, b.synthetic) for a, b in both]),
-                quality=_kappa([(a.quality, b.quality) for a, b in both], QUALITY_SCALE),
-                shows_finding=_kappa([(a.shows_finding, b.shows_finding) for a, b in both]),
+                real_or_synthetic=cohen_kappa([(a.synthetic, b.synthetic) for a, b in both]),
+                quality=cohen_kappa([(a.quality, b.quality) for a, b in both], QUALITY_SCALE),
+                shows_finding=cohen_kappa([(a.shows_finding, b.shows_finding) for a, b in both]),
             )
         )
     if len(pairs) > 1:
@@ -184,10 +184,15 @@ def _agreements(readers: Sequence[Reader]) -> list[Agreement]:
     return pairs
 
 
-def _kappa(pairs: Sequence[tuple[Any, Any]], scale: list[int] | None = None) -> float | None:
-    """Returns kappa, with quadratic weights on a scale.
+def cohen_kappa(pairs: Sequence[tuple[Any, Any]], scale: list[int] | None = None) -> float | None:
+    """Returns Cohen's kappa of two readers' answers, or of one reader's first and second ones.
 
-    `None` where it is not defined: fewer than two images, or both readers gave one answer throughout.
+    Args:
+        pairs: Both answers to each image; `None` where one is missing.
+        scale: The values of an ordered answer, which get quadratic weights; `None` for classes.
+
+    Returns:
+        `None` where it is not defined: fewer than two images, or one answer throughout.
     """
     told = [pair for pair in pairs if None not in pair]
     if len(told) < 2 or len({value for pair in told for value in pair}) < 2:

@@ -113,7 +113,7 @@ def arm_of_studies(studies: StudySet, split: Split | None = None, source: str | 
     """
     chosen = one_source(studies, split, source)
     records = chosen.records()
-    reports = [_shown(record.report, record.modality) for record in records]
+    reports = [shown_report(record.report, record.modality) for record in records]
     views = [chosen.view(row) for row in range(len(chosen))]
     return ReadingArm(REAL, views, reports, [record.image_id for record in records])
 
@@ -125,11 +125,11 @@ def arm_of_folder(name: str, folder: Path, modality: Modality) -> ReadingArm:
         EvaluationError: As `read_view_folder`.
     """
     found = read_view_folder(folder, modality)
-    reports = [_shown(report, modality) for report in found.reports]
+    reports = [shown_report(report, modality) for report in found.reports]
     return ReadingArm(name, found.views, reports, [f"number {n}" for n in range(1, len(reports) + 1)])
 
 
-def _shown(report: str, modality: Modality) -> str:
+def shown_report(report: str, modality: Modality) -> str:
     """Returns a report as readers see it, without identifiers and worded alike in all arms."""
     try:
         return report_prompt(report, modality=modality).text
@@ -161,15 +161,15 @@ def export_reading_set(
             one name or of several sizes, an image occurs twice, or only some images have a report.
     """
     _check_places(out, key)
-    per_arm = _check_arms(arms, per_arm)
+    per_arm = check_arms(arms, per_arm)
     rng = np.random.default_rng(seed)
     chosen = [(arm, int(row)) for arm in arms for row in sorted(rng.permutation(len(arm.views))[:per_arm])]
     chosen = [chosen[place] for place in rng.permutation(len(chosen))]
     pngs = [encode_png(arm.views[row]) for arm, row in chosen]
     pixels = [hashlib.sha256(np.ascontiguousarray(arm.views[row]).tobytes()).hexdigest() for arm, row in chosen]
-    _check_copies(chosen, pixels)
+    check_copies(chosen, pixels)
     reports = [arm.reports[row] if with_reports else "" for arm, row in chosen]
-    _check_reports(chosen, reports)
+    check_reports(chosen, reports)
     set_id = sha256_json([seed, pixels])[:16]
     names = [f"img-{sha256_json([set_id, place])[:10]}" for place in range(len(chosen))]
     described = ReadingKey(
@@ -231,11 +231,17 @@ def _check_places(out: Path, key: Path) -> None:
             raise EvaluationError(f"{path}: is there already and may be in use; choose another {what}")
 
 
-def _check_arms(arms: Sequence[ReadingArm], per_arm: int | None) -> int:
+def check_arms(arms: Sequence[ReadingArm], per_arm: int | None, *, at_least: int = 2) -> int:
+    """Returns how many images of each arm are read.
+
+    Raises:
+        EvaluationError: If arms are too few, too small, of one name, or of several sizes.
+    """
     names = Counter(arm.name for arm in arms)
-    if len(arms) < 2 or max(names.values()) > 1:
+    if len(arms) < at_least or max(names.values()) > 1:
         raise EvaluationError(
-            f"{len(arms)} arms with {len(names)} names were given; at least two are required, named apart"
+            f"{len(arms)} arms with {len(names)} names were given; at least {('one is', 'two are')[at_least - 1]} "
+            "required, named apart"
         )
     shapes = {arm.name: sorted({view.shape for view in arm.views}) for arm in arms}
     if len({shape for found in shapes.values() for shape in found}) > 1:
@@ -249,7 +255,16 @@ def _check_arms(arms: Sequence[ReadingArm], per_arm: int | None) -> int:
     return wanted
 
 
-def _check_copies(chosen: Sequence[tuple[ReadingArm, int]], pixels: Sequence[str]) -> None:
+def check_copies(chosen: Sequence[tuple[ReadingArm, int]], pixels: Sequence[str]) -> None:
+    """Refuses images that occur more than once.
+
+    Args:
+        chosen: Arm and row of each image.
+        pixels: Hash of each image's pixels.
+
+    Raises:
+        EvaluationError: If two hashes are equal.
+    """
     counts = Counter(pixels)
     copied = {arm.name for (arm, _), its in zip(chosen, pixels, strict=True) if counts[its] > 1}
     if copied:
@@ -259,7 +274,12 @@ def _check_copies(chosen: Sequence[tuple[ReadingArm, int]], pixels: Sequence[str
         )
 
 
-def _check_reports(chosen: Sequence[tuple[ReadingArm, int]], reports: Sequence[str]) -> None:
+def check_reports(chosen: Sequence[tuple[ReadingArm, int]], reports: Sequence[str]) -> None:
+    """Refuses reports for only some images.
+
+    Raises:
+        EvaluationError: If some of the reports are empty, but not all.
+    """
     without = Counter(arm.name for (arm, _), report in zip(chosen, reports, strict=True) if not report)
     if 0 < sum(without.values()) < len(chosen):
         told = ", ".join(f"{count} of {name}" for name, count in sorted(without.items()))

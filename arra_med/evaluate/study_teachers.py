@@ -12,7 +12,7 @@ from arra_med.corpus.folds import trains
 from arra_med.corpus.views import view_key
 from arra_med.encoders.config import RANDOM_PREFIX
 from arra_med.evaluate.study_run import Study
-from arra_med.training.encoder_run import MEASURES_FILE
+from arra_med.training.encoder_metrics import MEASURES_FILE
 
 
 def teacher_rows(study: Study) -> list[dict[str, Any]]:

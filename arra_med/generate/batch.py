@@ -1,7 +1,8 @@
 """Tables of prompts become folders of images: thousands of them, stopped and gone on with at any moment.
 
 What is finished is known by its content alone (`batch_plan.finished_record`), so a run that was killed leaves nothing
-that has to be mended. `images.jsonl` lists the finished images; it is written whole, at the start and at the end.
+that has to be mended. `images.jsonl` lists the finished images, and with a check `images_check.json` sums up what it did; both
+are written whole, at the start and at the end.
 """
 
 import contextlib
@@ -18,17 +19,20 @@ from arra_med.config import Device
 from arra_med.corpus.engine import LOCAL, EngineChoice, run_shards, unseen
 from arra_med.corpus.parquet import clear_disk_errors, progress_bar
 from arra_med.errors import GenerationError
-from arra_med.generate.batch_plan import PlannedImage, finished_record, plan_batches, plan_images, read_record
-from arra_med.generate.batch_worker import BatchRun, BatchWorker, pack_batches
+from arra_med.generate.batch_checked import TableCheck, plan_row_batches
+from arra_med.generate.batch_plan import PlannedImage, plan_batches, plan_images, read_record
+from arra_med.generate.batch_worker import NOBODY, BatchRun, BatchWorker, Watcher, pack_batches
+from arra_med.generate.checking import CheckTally, require_tries
 from arra_med.generate.export import ExportChoice, image_formats
 from arra_med.generate.prompt_table import PromptRow
 from arra_med.generate.prompting import PromptReader
 from arra_med.generate.session import SYNTHETIC_NOTICE
 from arra_med.models.bundle import ModelBundle, bundle_fingerprint, load_text_tokenizer, read_bundle_info
-from arra_med.runs import atomic_file
+from arra_med.runs import atomic_file, write_json
 
 _AS_PNG = ExportChoice()
 INDEX_FILE = "images.jsonl"
+CHECK_SUMMARY_FILE = "images_check.json"
 DEFAULT_BATCH_SIZE = 8
 _LOCK_FILE = ".generate.lock"
 _TASKS_AT_LEAST, _BATCHES_OF_A_TASK_AT_MOST = 64, 4
@@ -44,6 +48,7 @@ class BatchReport:
         index: The list of all of them.
         cautions: What a user should be told, with the number of images each sentence belongs to.
         batch_size: Images drawn together in the end; smaller than asked for where the memory was full.
+        check: What the check did for all images of the table; none if none was asked.
     """
 
     total: int
@@ -51,10 +56,11 @@ class BatchReport:
     index: Path
     cautions: dict[str, int]
     batch_size: int
+    check: CheckTally | None = None
 
 
 def draw_table(
-    table: Path,
+    table: Path | str,
     rows: Sequence[PromptRow],
     bundle: Path,
     out: Path,
@@ -64,14 +70,16 @@ def draw_table(
     engine: EngineChoice = LOCAL,
     export: ExportChoice = _AS_PNG,
     backend: str = "auto",
+    check: TableCheck | None = None,
     open_bundle: Callable[[BatchRun], ModelBundle] | None = None,
     tell: Callable[[str], None] = lambda _: None,
     progress: bool = True,
+    watcher: Watcher = NOBODY,
 ) -> BatchReport:
     """Draws every image of a table that is not there yet; an image does not depend on its batch, nor on the engine.
 
     Args:
-        table: The table's path, for messages.
+        table: The table's path or name, for messages.
         rows: What `read_prompt_table` read from it.
         bundle: Folder of the bundle.
         out: Folder of the images; made if missing. Files of a planned name that hold something else are replaced.
@@ -80,32 +88,47 @@ def draw_table(
         engine: Which machines draw; under Ray `bundle` and `out` lie where all of them see them.
         export: How images are written; PNG files must be among them, since a run goes on by them.
         backend: Decoder; see `open_backend`.
+        check: Judges the images; what it rejects is drawn anew as in `stream_checked`, one request being one row. A row
+            of which anything is missing is drawn whole, since its images are compared with each other.
         open_bundle: Opens the bundle where the work is done; by default `ModelBundle.load`.
         tell: Is told, in whole sentences, what a user should know while it happens.
         progress: Show a bar with images a second and the time left on stderr.
+        watcher: Follows a run in this process, may stop it, and may lend it an opened model.
 
     Raises:
+        GenerationStopped: If the watcher stopped it; finished images are there, and in the list.
         GenerationError: If `batch_size` is below 1, no PNG is asked for, another run is at work in `out`, a report holds nothing that can
             become a prompt, the memory is too small for one image, or `out` cannot be written.
         BundleError: If the bundle is damaged.
+        EvaluationError: If an image cannot be judged.
         EngineError: If there is no such cluster, or its machines do not see the same files.
     """
     if batch_size < 1:
         raise GenerationError(f"a batch of {batch_size} images was asked for: give at least 1")
     if "png" not in image_formats(export.format):
         raise GenerationError("a table goes on by its PNG files after a stop: give --format png or png,dicom")
-    info = read_bundle_info(bundle)
-    images = plan_images(table, rows, PromptReader(info, load_text_tokenizer(bundle)), bundle_fingerprint(bundle))
-    worker = BatchWorker(BatchRun(bundle, out, batch_size, device, export, backend), open_bundle)
+    if check is not None:
+        require_tries(check.tries)
+    if watcher.session is None:
+        reader, fingerprint = (
+            PromptReader(read_bundle_info(bundle), load_text_tokenizer(bundle)),
+            bundle_fingerprint(bundle),
+        )
+    else:
+        reader, fingerprint = watcher.session.reader, watcher.session.bundle.fingerprint
+    images = plan_images(table, rows, reader, fingerprint, None if check is None else check.asked)
+    run = BatchRun(bundle, out, batch_size, device, export, backend, check)
+    worker = BatchWorker(run, open_bundle, watcher)
     with (
         clear_disk_errors(GenerationError, out),
         _alone(out),
-        progress_bar("drawing", len(images), progress) as advance,
+        progress_bar("drawing", len(images), progress) as bar,
     ):
-        unfinished = _clear_unfinished(images, out, export)
+        advance = _told(bar, watcher, len(images))
+        unfinished = _clear_unfinished(images, run)
         num_kept = len(images) - len(unfinished)
         advance(num_kept)
-        _write_index(out, images)
+        _write_index(run, images)
         smallest = batch_size
         try:
             for told in _run(worker, unfinished, advance, engine, device):
@@ -114,22 +137,36 @@ def draw_table(
                     tell(f"the memory is full: going on with {smallest} images at a time instead of {batch_size}")
         except BaseException:
             with contextlib.suppress(OSError):  # the disk may be full; the next run writes it again
-                _write_index(out, images)
+                _write_index(run, images)
             raise
-        if num_unseen := len(images) - _write_index(out, images):
+        num_listed, tally = _write_index(run, images)
+        if num_unseen := len(images) - num_listed:
             raise unseen(out, f"{num_unseen} images")
     cautions = Counter(caution for image in images for caution in image.cautions)
-    return BatchReport(len(images), num_kept, out / INDEX_FILE, dict(cautions.most_common()), smallest)
+    return BatchReport(len(images), num_kept, out / INDEX_FILE, dict(cautions.most_common()), smallest, tally)
 
 
-def _clear_unfinished(images: Sequence[PlannedImage], out: Path, export: ExportChoice) -> list[PlannedImage]:
+def _told(bar: Callable[[int], None], watcher: Watcher, total: int) -> Callable[[int], None]:
+    """Returns the function that tells bar and watcher of so many more finished images."""
+    done = 0
+
+    def advance(num_images: int) -> None:
+        nonlocal done
+        done += num_images
+        bar(num_images)
+        watcher.progress(done, total)
+
+    return advance
+
+
+def _clear_unfinished(images: Sequence[PlannedImage], run: BatchRun) -> list[PlannedImage]:
     """Returns the images to be made; removes their stale records, and what a killed run left half written."""
-    for pattern in (".arra-med_*.partial", f".{INDEX_FILE}.*.partial"):
-        for partial in out.glob(pattern):
+    for name in ("arra-med_*", f"{INDEX_FILE}.*", f"{CHECK_SUMMARY_FILE}.*"):
+        for partial in run.out.glob(f".{name}.partial"):
             partial.unlink(missing_ok=True)
-    unfinished = [image for image in images if finished_record(image, out, export) is None]
+    unfinished = run.unfinished(images)
     for image in unfinished:
-        image.record_path(out).unlink(missing_ok=True)
+        image.record_path(run.out).unlink(missing_ok=True)
     return unfinished
 
 
@@ -140,7 +177,8 @@ def _run(
     engine: EngineChoice,
     device: Device,
 ) -> Iterator[dict[str, Any]]:
-    batches = plan_batches(images, worker.run.batch_size)
+    plan = plan_batches if worker.run.check is None else plan_row_batches
+    batches = plan(images, worker.run.batch_size)
     if not batches:
         return
     size = max(1, min(_BATCHES_OF_A_TASK_AT_MOST, len(batches) // _TASKS_AT_LEAST))
@@ -149,24 +187,38 @@ def _run(
     yield from run_shards(worker, [pack_batches(group) for group in groups], sizes, advance, engine, device=device)
 
 
-def _write_index(out: Path, images: Sequence[PlannedImage]) -> int:
-    """Lists the planned images whose record is there, in the order of the table; returns how many."""
+def _write_index(run: BatchRun, images: Sequence[PlannedImage]) -> tuple[int, CheckTally | None]:
+    """Lists the planned images whose record is there, in the order of the table, and sums up the check.
+
+    Returns:
+        How many, and the sum.
+    """
     num_listed = 0
-    with atomic_file(out / INDEX_FILE) as partial, partial.open("w", encoding="utf-8") as lines:
+    checked: list[dict[str, Any]] = []
+    with atomic_file(run.out / INDEX_FILE) as partial, partial.open("w", encoding="utf-8") as lines:
         for image in images:
-            record = read_record(image, out)
-            if record is not None:
-                lines.write(json.dumps(_index_row(image, record), ensure_ascii=False) + "\n")
-                num_listed += 1
-    return num_listed
+            record = read_record(image, run.out)
+            if record is None:
+                continue
+            lines.write(json.dumps(_index_row(image, record), ensure_ascii=False) + "\n")
+            num_listed += 1
+            if check := record.get("check"):
+                checked.append({name: check[name] for name in ("passed", "tries", "rejected")})
+    if run.check is None:
+        (run.out / CHECK_SUMMARY_FILE).unlink(missing_ok=True)
+        return num_listed, None
+    tally = CheckTally.of_records(checked)
+    told = {"notice": SYNTHETIC_NOTICE, **run.check.asked, "planned": len(images), **tally.record()}
+    write_json(run.out / CHECK_SUMMARY_FILE, told)
+    return num_listed, tally
 
 
 def _index_row(image: PlannedImage, record: dict[str, Any]) -> dict[str, Any]:
-    return {
+    told = {
         "id": image.id or None,
         "row": image.row,
         "file": record["file"],
-        "seed": image.request.seed,
+        "seed": record["seed"],
         "request_sha256": image.request_sha256,
         "pixels_sha256": record["pixels_sha256"],
         "bundle": record["bundle"]["name"],
@@ -174,6 +226,9 @@ def _index_row(image: PlannedImage, record: dict[str, Any]) -> dict[str, Any]:
         "notice": SYNTHETIC_NOTICE,
         "cautions": list(image.cautions),
     }
+    if check := record.get("check"):
+        told["check"] = {name: check[name] for name in ("passed", "reasons", "scores", "asked_seed", "tries")}
+    return told
 
 
 @contextlib.contextmanager

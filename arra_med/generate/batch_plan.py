@@ -46,14 +46,21 @@ class PlannedImage(StrictModel):
         return folder / f"{image_stem(self.request.modality, self.request.seed, self.name)}.json"
 
 
-def plan_images(path: Path, rows: Sequence[PromptRow], reader: PromptReader, bundle_sha256: str) -> list[PlannedImage]:
+def plan_images(
+    path: Path | str,
+    rows: Sequence[PromptRow],
+    reader: PromptReader,
+    bundle_sha256: str,
+    check: dict[str, Any] | None = None,
+) -> list[PlannedImage]:
     """Returns the images of a table in the order of its rows.
 
     Args:
-        path: Of the table, for messages.
+        path: Of the table, or its name, for messages.
         rows: Of the table.
         reader: The bundle's.
         bundle_sha256: Fingerprint of the bundle.
+        check: What is asked of a check, as `checking.asked_check`; none: nobody checks.
 
     Raises:
         GenerationError: If a report holds nothing that can become a prompt; all such rows are told at once.
@@ -76,6 +83,8 @@ def plan_images(path: Path, rows: Sequence[PromptRow], reader: PromptReader, bun
                 "rules": request.rules.model_dump(mode="json"),
                 "seed": request.seed,
             }
+            if check is not None:
+                asked["check"] = {**check, "asked_seed": request.seed, "request": {"images": row.request.num_images}}
             images.append(
                 PlannedImage(
                     row=row.number,
@@ -92,12 +101,16 @@ def plan_images(path: Path, rows: Sequence[PromptRow], reader: PromptReader, bun
 
 
 def request_sha256(provenance: dict[str, Any]) -> str:
-    """Returns the hash of what an image was asked for: bundle, report, prompt, rules and seed of its provenance.
+    """Returns the hash of what an image was asked for: bundle, report, prompt, rules, seed and check of its provenance.
 
-    Device, number format and library versions are how it was made, and stand in the provenance beside it.
+    Device, number format and library versions are how it was made, and stand in the provenance beside it. With a check
+    the seed is the one that was asked for, and the number of the row's images counts, none of which may repeat another.
     """
-    asked = [provenance[name] for name in ("report_sha256", "prompt_sha256", "rules", "seed")]
-    return sha256_json([provenance["bundle"]["sha256"], *asked])
+    check, names = provenance.get("check"), ("report_sha256", "prompt_sha256", "rules")
+    asked = [provenance["bundle"]["sha256"], *(provenance[name] for name in names)]
+    if check is None:
+        return sha256_json([*asked, provenance["seed"]])
+    return sha256_json([*asked, check["asked_seed"], check["gate"], check["tries_at_most"], check["request"]["images"]])
 
 
 def plan_batches(images: Sequence[PlannedImage], batch_size: int) -> list[list[PlannedImage]]:

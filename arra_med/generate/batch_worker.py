@@ -1,7 +1,7 @@
 """Draws batches of planned images and writes them: the same work in this process and on the machines of a cluster.
 
-While the model draws the codes of one batch, a second thread makes pictures of the one before and writes them. At most
-two batches wait for it, which bounds the memory.
+While the model draws the codes of one batch, a second thread makes pictures of the one before, judges them if there is
+a check, and writes them. At most two batches wait for it, which bounds the memory.
 """
 
 import json
@@ -16,14 +16,19 @@ import torch
 
 from arra_med.config import Device, resolve_device
 from arra_med.errors import GenerationError
+from arra_med.generate.batch_checked import CheckedRows, TableCheck
 from arra_med.generate.batch_plan import PlannedImage, chunks, finished_record
 from arra_med.generate.content_credentials import configured_signer
 from arra_med.generate.export import ExportChoice, save_images
-from arra_med.generate.session import ReportToImage
+from arra_med.generate.session import GenerationResult, ReportToImage
 from arra_med.models.bundle import ModelBundle
 
 _MOST_WAITING = 2
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+_Written = tuple[int, list[PlannedImage]]
+"""Images written, and those to be drawn with another seed."""
 
 
 class BatchRun(NamedTuple):
@@ -36,6 +41,7 @@ class BatchRun(NamedTuple):
         device: Where the model runs.
         export: How images are written.
         backend: Decoder; see `open_backend`.
+        check: Judges the images; none: nobody does.
     """
 
     bundle: Path
@@ -44,6 +50,35 @@ class BatchRun(NamedTuple):
     device: Device
     export: ExportChoice
     backend: str = "auto"
+    check: TableCheck | None = None
+
+    def unfinished(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
+        """Returns the images that are to be made; under a check, all of a row if one is."""
+        missing = [image for image in images if finished_record(image, self.out, self.export) is None]
+        if self.check is None:
+            return missing
+        rows = {image.row for image in missing}
+        return [image for image in images if image.row in rows]
+
+
+class Watcher(NamedTuple):
+    """Who watches a run in its own process, and lends it a model; a cluster knows none.
+
+    Attributes:
+        session: Draws; none: the bundle is opened.
+        progress: Is told how many images are finished, and how many there will be, after each batch; the next one waits
+            for its return.
+        image: Is shown each image when its files are written, in another thread than `progress`.
+        should_stop: Asked after each grid row: whether the run is to end with `GenerationStopped`.
+    """
+
+    session: ReportToImage | None = None
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+    image: Callable[[PlannedImage, GenerationResult], None] = lambda _image, _result: None
+    should_stop: Callable[[], bool] | None = None
+
+
+NOBODY = Watcher()
 
 
 class BatchWorker:
@@ -52,18 +87,31 @@ class BatchWorker:
     Args:
         run: What to do.
         open_bundle: Opens the bundle of a run, on the machine that does the work.
+        watcher: Of a run in this process.
     """
 
-    def __init__(self, run: BatchRun, open_bundle: Callable[[BatchRun], ModelBundle] | None = None) -> None:
+    def __init__(
+        self,
+        run: BatchRun,
+        open_bundle: Callable[[BatchRun], ModelBundle] | None = None,
+        watcher: Watcher = NOBODY,
+    ) -> None:
         self.run = run
         self._open_bundle = open_bundle or _open_bundle
+        self._watcher = watcher
 
     def __enter__(self) -> Self:
-        self._session = ReportToImage(self._open_bundle(self.run), backend=self.run.backend)
+        check = self.run.check
+        self._session = self._watcher.session or ReportToImage(self._open_bundle(self.run), backend=self.run.backend)
         self._signer = configured_signer()
+        self._checked = None
+        if check is not None:
+            opened = check.opened(self._session.bundle.model.device.type)
+            self._checked = CheckedRows(self._session, opened, check.tries, self._save)
+        self._again: list[PlannedImage] = []
         self._batch_size = self.run.batch_size
         self._pictures = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pictures")
-        self._waiting: deque[tuple[Sequence[PlannedImage], torch.Tensor, Future[None]]] = deque()
+        self._waiting: deque[tuple[Sequence[PlannedImage], torch.Tensor, Future[_Written]]] = deque()
         return self
 
     def __exit__(
@@ -84,11 +132,22 @@ class BatchWorker:
         """
         for task in tasks:
             for batch in (unpack_batch(images) for images in json.loads(task)):
-                unfinished = [image for image in batch if finished_record(image, self.run.out, self.run.export) is None]
+                unfinished = self.run.unfinished(batch)
                 advance(len(batch) - len(unfinished))
+                if self._checked is not None:
+                    self._checked.start(unfinished)
                 self._draw(unfinished, advance)
+                if len(self._again) >= self._batch_size:
+                    self._draw_again(advance)
             yield {"batch_size": self._batch_size}
         self._settle(0, advance)
+        while self._again:
+            self._draw_again(advance)
+            self._settle(0, advance)
+
+    def _draw_again(self, advance: Callable[[int], None]) -> None:
+        rejected, self._again = self._again, []
+        self._draw(rejected, advance)
 
     def _draw(self, images: Sequence[PlannedImage], advance: Callable[[int], None]) -> None:
         """Draws some images, in smaller batches where the memory is full, and hands them to the second thread."""
@@ -114,41 +173,48 @@ class BatchWorker:
 
     def _codes_if_memory_allows(self, images: Sequence[PlannedImage]) -> torch.Tensor | None:
         try:
-            return self._session.draw_codes([image.request for image in images])
+            return self._session.draw_codes([image.request for image in images], self._watcher.should_stop)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
     def _settle(self, most_waiting: int, advance: Callable[[int], None]) -> None:
-        """Waits until no more than so many batches wait for the second thread."""
-        while len(self._waiting) > most_waiting:
+        """Tells of the batches that the second thread has written; waits until it has no more than so many left."""
+        while len(self._waiting) > most_waiting or (self._waiting and self._waiting[0][2].done()):
             images, codes, written = self._waiting.popleft()
+            told = None
             try:
-                written.result()
-                full = False
+                told = written.result()
             except (MemoryError, RuntimeError) as error:
-                full = is_out_of_memory(error)
-                if not full:
+                if not is_out_of_memory(error):
                     raise
-            if full:  # the model's memory is free now, so the pictures have all of it
+            if told is None:  # the model's memory is free now, so the pictures have all of it
                 _free_memory()
-                self._write(images, codes)
-            advance(len(images))
+                told = self._pictures.submit(self._write, images, codes).result()
+            num_written, again = told
+            self._again += again
+            advance(num_written)
 
-    def _write(self, images: Sequence[PlannedImage], codes: torch.Tensor) -> None:
-        run = self.run
+    def _write(self, images: Sequence[PlannedImage], codes: torch.Tensor) -> _Written:
+        if self._checked is not None:
+            return self._checked.take(images, codes)
         for image, its_codes in zip(images, codes, strict=True):
-            result = self._session.finish(image.request, its_codes[None])
-            save_images(
-                result,
-                run.out,
-                run.export.format,
-                name=image.name,
-                include_report=run.export.include_report,
-                marks=run.export.marks,
-                signer=self._signer,
-            )
+            self._save(image, self._session.finish(image.request, its_codes[None]))
+        return len(images), []
+
+    def _save(self, image: PlannedImage, result: GenerationResult) -> None:
+        export = self.run.export
+        save_images(
+            result,
+            self.run.out,
+            export.format,
+            name=image.name,
+            include_report=export.include_report,
+            marks=export.marks,
+            signer=self._signer,
+        )
+        self._watcher.image(image, result)
 
 
 def pack_batches(batches: Sequence[Sequence[PlannedImage]]) -> bytes:

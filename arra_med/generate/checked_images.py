@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Generator, Iterator
 
 import numpy as np
-import torch
 
 from arra_med.generate.checking import (
     DEFAULT_TRIES,
@@ -16,6 +15,7 @@ from arra_med.generate.checking import (
     CheckTally,
     ImageCheck,
     Try,
+    asked_check,
     require_tries,
     retry_seed,
 )
@@ -61,32 +61,79 @@ def stream_checked(
         GenerationError: As `ReportToImage.stream`, or if `tries` is no possible limit.
         EvaluationError: If an image cannot be judged.
     """
-    require_tries(tries)
     result = None
+    places = CheckedPlaces(request, check, tries)
     for update in session.stream(request, partial_images):
         result = update.result
         yield dataclasses.replace(update, progress=_FIRST_ROUND * update.progress, done=False, result=None)
     assert result is not None
-    asked = [result.seed(index) for index in range(len(result.images))]
-    images, codes = result.images.copy(), result.codes.clone()
-    made: list[list[Try]] = [[] for _ in asked]
-    kept: list[np.ndarray] = []
-    rejected = list(range(len(asked)))
-    for attempt in range(tries):
-        seeds = [retry_seed(asked[place], attempt) for place in rejected]
-        if attempt:
-            result = yield from _drawn(session, request, seeds, images, (attempt - 1, tries - 1))
-        drawn = result.images
-        verdicts = check.judge(drawn, request, kept)
-        kept += [image for image, verdict in zip(drawn, verdicts, strict=True) if verdict.passed]
-        for row, (place, verdict) in enumerate(zip(rejected, verdicts, strict=True)):
-            made[place].append(Try(seeds[row], verdict))
-            if attempt and verdict.passed:
-                images[place], codes[place] = drawn[row], result.codes[row]
-        rejected = [place for place, verdict in zip(rejected, verdicts, strict=True) if not verdict.passed]
-        if not rejected:
-            break
-    yield _finished(result, request, images, codes, [CheckedImage(tuple(one)) for one in made], check, tries)
+    places.take(result)
+    while places.seeds:
+        result = yield from _drawn(session, request, places.seeds, places.images, (places.round - 1, tries - 1))
+        places.take(result)
+    finished = places.result()
+    yield GenerationUpdate(1.0, finished.images.copy(), finished.prompt, done=True, result=finished)
+
+
+class CheckedPlaces:
+    """The places of one request on their way: what was drawn for each, and what is to be drawn next.
+
+    Args:
+        request: What to make.
+        check: Judges the images.
+        tries: Images drawn for each place at most, the first one included.
+
+    Attributes:
+        seeds: Of the images that `take` waits for; empty: every place has its image.
+        round: 0 while the first tries are awaited.
+
+    Raises:
+        GenerationError: If `tries` is no possible limit.
+    """
+
+    def __init__(self, request: GenerationRequest, check: ImageCheck, tries: int) -> None:
+        require_tries(tries)
+        self._request, self._check, self._tries = request, check, tries
+        self._asked = [request.seed + index for index in range(request.num_images)]
+        self._made: list[list[Try]] = [[] for _ in self._asked]
+        self._kept: list[np.ndarray] = []
+        self._rejected = list(range(len(self._asked)))
+        self._first: GenerationResult | None = None
+        self.seeds = list(self._asked)
+        self.round = 0
+
+    @property
+    def images(self) -> np.ndarray:
+        """What stands at each place so far; there once the first round was taken."""
+        assert self._first is not None
+        return self._first.images
+
+    def take(self, result: GenerationResult) -> None:
+        """Judges one round, an image for each of `seeds` in their order.
+
+        Raises:
+            EvaluationError: If an image cannot be judged; the round can be given once more.
+        """
+        verdicts = self._check.judge(result.images, self._request, self._kept)
+        if self._first is None:
+            self._first = dataclasses.replace(result, images=result.images.copy(), codes=result.codes.clone())
+        for row, (place, verdict) in enumerate(zip(self._rejected, verdicts, strict=True)):
+            self._made[place].append(Try(self.seeds[row], verdict))
+            if verdict.passed:
+                self._kept.append(result.images[row])
+                self._first.images[place], self._first.codes[place] = result.images[row], result.codes[row]
+        self._rejected = [place for place, tries in enumerate(self._made) if not tries[-1].verdict.passed]
+        self.round += 1
+        again = self._rejected if self.round < self._tries else []
+        self.seeds = [retry_seed(self._asked[place], self.round) for place in again]
+
+    def result(self) -> GenerationResult:
+        """Returns the finished images, with what the check did for each."""
+        assert self._first is not None
+        checked = tuple(CheckedImage(tuple(tries)) for tries in self._made)
+        told = {**asked_check(self._check, self._tries), "request": CheckTally.of(checked).record()}
+        seeds = tuple(one.tries[one.chosen].seed for one in checked)
+        return dataclasses.replace(self._first, request=self._request, seeds=seeds, checked=checked, check=told)
 
 
 def _drawn(
@@ -100,26 +147,3 @@ def _drawn(
         progress = _FIRST_ROUND + (1 - _FIRST_ROUND) * (number + update.progress) / rounds
         yield GenerationUpdate(progress, images.copy(), update.prompt)
     raise AssertionError("a stream ends with a result")
-
-
-def _finished(
-    last: GenerationResult,
-    request: GenerationRequest,
-    images: np.ndarray,
-    codes: torch.Tensor,
-    checked: list[CheckedImage],
-    check: ImageCheck,
-    tries: int,
-) -> GenerationUpdate:
-    told = {"gate": check.identity, "tries_at_most": tries, "request": CheckTally.of(checked).record()}
-    result = GenerationResult(
-        images,
-        codes,
-        last.prompt,
-        request,
-        last.provenance,
-        seeds=tuple(one.tries[one.chosen].seed for one in checked),
-        checked=tuple(checked),
-        check=told,
-    )
-    return GenerationUpdate(1.0, images.copy(), last.prompt, done=True, result=result)

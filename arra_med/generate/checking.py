@@ -142,6 +142,19 @@ class CheckTally:
             reasons=dict(Counter(reason for one in rejected for reason in one.tries[0].verdict.reasons).most_common()),
         )
 
+    @classmethod
+    def of_records(cls, records: Sequence[dict[str, Any]]) -> "CheckTally":
+        """Counts what `CheckedImage.record` told of images."""
+        rejected = [one for one in records if one["rejected"]]
+        reasons = Counter(reason for one in rejected for reason in one["rejected"][0]["reasons"])
+        return cls(
+            num_images=len(records),
+            num_drawn=sum(one["tries"] for one in records),
+            num_rejected=len(rejected),
+            num_replaced=sum(one["passed"] for one in rejected),
+            reasons=dict(reasons.most_common()),
+        )
+
     @property
     def rejection_rate(self) -> float:
         """Share of the first images that were rejected: that of the model, whatever was drawn again."""
@@ -168,6 +181,11 @@ class CheckTally:
         return (
             f"{images}, {self.num_rejected} rejected ({why}), {self.num_replaced} replaced, {marked} kept with a mark"
         )
+
+
+def asked_check(check: ImageCheck, tries: int) -> dict[str, Any]:
+    """Returns what was asked of a check, as the record of each of its images tells it."""
+    return {"gate": check.identity, "tries_at_most": tries}
 
 
 def retry_seed(seed: int, attempt: int) -> int:

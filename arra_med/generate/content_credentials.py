@@ -112,7 +112,7 @@ def configured_signer() -> ContentSigner | None:
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, "PNG")
     try:
-        signer._signed(pixel.getvalue(), {"versions": {"arra-med": ""}})
+        signer._signed(pixel.getvalue(), {"versions": {"arra-med": ""}, "digital_source_type": DIGITAL_SOURCE_TYPE})
     except _library().C2paError as error:
         raise ConfigError(
             f"{path}: this certificate and key make no content credentials: {_reason(error)}; use a valid certificate for "
@@ -137,7 +137,11 @@ def read_content_credentials(path: Path) -> dict[str, Any] | None:
 
 def _manifest(provenance: dict[str, Any]) -> dict[str, Any]:
     software = {"name": "ARRA-Med", "version": provenance["versions"]["arra-med"]}
-    created = {"action": "c2pa.created", "digitalSourceType": DIGITAL_SOURCE_TYPE, "softwareAgent": software}
+    created = {
+        "action": "c2pa.created",
+        "digitalSourceType": provenance["digital_source_type"],
+        "softwareAgent": software,
+    }
     return {
         "claim_generator_info": [software],
         "title": "Synthetic medical image, research use only",

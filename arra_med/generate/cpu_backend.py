@@ -7,9 +7,10 @@ holds exactly, as those of bundles, are kept in it, which halves what a step rea
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
 from arra_med.errors import GenerationError
 from arra_med.generate.cpu_arithmetic import BLOCK
-from arra_med.generate.cpu_kernels import DecodingState, LlamaWeights, decode_row
+from arra_med.generate.cpu_kernels import DecodingState, decode_row
+from arra_med.generate.cpu_packing import blocks, pack
+from arra_med.generate.cpu_threads import ThreadChoice
 from arra_med.generate.sampling import SamplingRules
+from arra_med.generate.transformers_backend import with_unconditional
 from arra_med.tokens.layout import SequenceLayout
 
-_PROJECTIONS = ("qkv", "out", "gate_up", "down")
+_KEPT = 4
 _FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # others change with the length of the sequence
 
 
@@ -39,9 +43,23 @@ def unsupported_reason(model: PreTrainedModel, layout: SequenceLayout) -> str | 
     if layout.row_end_ids:
         return "the layout has marks between rows"
     head_size = model.model.layers[0].self_attn.head_dim
-    if head_size % BLOCK or config.hidden_size % BLOCK or config.intermediate_size % 2:
-        return f"its heads ({head_size}) or width ({config.hidden_size}) are no multiples of {BLOCK}"
+    if head_size % 2:
+        return f"its heads have an odd size ({head_size})"
     return None
+
+
+class ReadPrompt(NamedTuple):
+    """What a prompt leaves behind; float32.
+
+    Attributes:
+        keys: (L, kv heads, T / BLOCK, head size, BLOCK).
+        values: (L, kv heads, head size / BLOCK, T, BLOCK).
+        logits: (V,), of the first code.
+    """
+
+    keys: np.ndarray
+    values: np.ndarray
+    logits: np.ndarray
 
 
 class CpuBackend:
@@ -53,6 +71,9 @@ class CpuBackend:
         int8: Keep the layers' weights as int8, one scale for each output: a quarter of float32's traffic, at a small
             loss that docs/performance.md measures. Embedding and head stay as they are.
 
+    Attributes:
+        choices: Of the number of threads, by the rows of a batch.
+
     Raises:
         GenerationError: If the model is of another shape; see `unsupported_reason`.
     """
@@ -63,38 +84,74 @@ class CpuBackend:
         self.model = model
         self.layout = layout
         self.name = "cpu-int8" if int8 else "cpu"
-        self.weights = _pack(model, layout, int8)
+        self.weights = pack(model, layout, int8)
         self.num_threads = min(torch.get_num_threads(), os.cpu_count() or 1)
         self._helpers = ThreadPoolExecutor(max(1, self.num_threads - 1), thread_name_prefix="arra-med-decode")
+        self.choices: dict[int, ThreadChoice] = {}
         self._lock = threading.Lock()  # more batches at once than processors would make every barrier wait
+        self._unconditional: dict[tuple[int, ...], ReadPrompt] = {}  # the same for image after image
 
     def start(self, prompts: Sequence[Sequence[int]], rules: SamplingRules) -> "CpuRows":
         """Reads the prompts of one batch; see `decoding.DecodingBackend`."""
         return CpuRows(self, prompts, rules)
 
+    def read_unconditional(self, prompt: tuple[int, ...]) -> "ReadPrompt":
+        """As `read_prompt`, for the few prompts that stand beside all others; reads each once."""
+        if prompt not in self._unconditional:
+            self._unconditional = {
+                **dict(list(self._unconditional.items())[-_KEPT + 1 :]),
+                prompt: self.read_prompt(prompt),
+            }
+        return self._unconditional[prompt]
+
     @torch.no_grad()
-    def read_prompt(self, prompt: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns keys and values (L, kv heads, T, head size) of a prompt, and the logits (V,) of the first code."""
+    def read_prompt(self, prompt: Sequence[int]) -> "ReadPrompt":
+        """Reads one prompt with the model's own code."""
         cache = DynamicCache(config=self.model.config)
         ids = torch.tensor([list(prompt)])
         hidden = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
         head = self.model.get_output_embeddings().weight[self.layout.vocabulary.image_rows]
         keys, values = (torch.stack([getattr(layer, kind)[0] for layer in cache.layers]) for kind in ("keys", "values"))
-        return keys, values, head @ hidden
+        return ReadPrompt(blocks(keys.numpy()), blocks(values.mT.numpy()), (head @ hidden).numpy())
 
-    def run(self, state: DecodingState, noise: np.ndarray, rules: np.ndarray, is_started: bool) -> np.ndarray:
-        """Chooses one row of codes, int64 (B, width); all threads do it together."""
-        codes = np.empty((len(state.codes), len(noise)), np.int64)
+    def run(
+        self, state: DecodingState, noise: np.ndarray, rules: np.ndarray, is_started: bool, codes: np.ndarray
+    ) -> None:
+        """Writes one row of codes into int64 (B, width) where they are negative."""
+        choice = self.choices.setdefault(len(state.lengths), ThreadChoice(self.num_threads))
+        with self._lock:
+            start = 0
+            while start < codes.shape[1]:
+                num_threads, num_tokens = choice.next_run() if is_started else (self.num_threads, 1)
+                columns = slice(start, min(start + num_tokens, codes.shape[1]))
+                part = np.ascontiguousarray(codes[:, columns])
+                seconds = self._decode(state, noise[columns], rules, is_started, part, num_threads)
+                if is_started:  # else no token was read, and the code of the kernels came from disk
+                    choice.took(part.shape[1], seconds)
+                codes[:, columns] = part
+                start, is_started = columns.stop, True
+
+    def _decode(
+        self,
+        state: DecodingState,
+        noise: np.ndarray,
+        rules: np.ndarray,
+        is_started: bool,
+        codes: np.ndarray,
+        num_threads: int,
+    ) -> float:
+        """Returns the seconds since the last thread woke up."""
+        began = [0.0] * num_threads
 
         def work(thread: int) -> None:
-            decode_row(self.weights, state, noise, rules, is_started, codes, thread, self.num_threads)
+            began[thread] = time.perf_counter()
+            decode_row(self.weights, state, noise, rules, is_started, codes, thread, num_threads)
 
-        with self._lock:
-            others = [self._helpers.submit(work, thread) for thread in range(1, self.num_threads)]
-            work(0)
-            for other in others:
-                other.result()
-        return codes
+        others = [self._helpers.submit(work, thread) for thread in range(1, num_threads)]
+        work(0)
+        for other in others:
+            other.result()
+        return time.perf_counter() - max(began)
 
 
 class CpuRows:
@@ -108,25 +165,25 @@ class CpuRows:
 
     def __init__(self, backend: CpuBackend, prompts: Sequence[Sequence[int]], rules: SamplingRules) -> None:
         layout = backend.layout
-        rows = [tuple(prompt) for prompt in prompts]
-        if rules.is_guided:
-            rows += [tuple(layout.unconditional_beside(prompt)) for prompt in prompts]
+        rows = with_unconditional(prompts, rules, layout)
         rows += rows[:1] * (len(rows) % 2)  # the kernels take an even number
         self._backend, self._is_started = backend, False
         self._state = _empty_state(backend, len(prompts), rows)
-        read = {prompt: backend.read_prompt(prompt) for prompt in dict.fromkeys(rows)}
+        read = {prompt: backend.read_prompt(prompt) for prompt in dict.fromkeys(rows[: len(prompts)])}
         for row, prompt in enumerate(rows):
-            keys, values, logits = (found.numpy() for found in read[prompt])
-            self._state.keys[:, row, :, : len(prompt)] = keys
-            self._state.values[:, row, :, : len(prompt)] = values
-            self._state.logits[row, : len(logits)] = logits
+            keys, values, logits = read.get(prompt) or backend.read_unconditional(prompt)
+            self._state.keys[:, row, :, : keys.shape[2]] = keys
+            self._state.values[:, row, :, :, : len(prompt)] = values
+            self._state.logits[row] = logits
         top_k = min(rules.top_k or len(logits), len(logits))
         top_p = 1.0 if rules.top_p is None else rules.top_p
         self._rules = np.array([rules.guidance_scale, rules.temperature, top_k, top_p])
 
-    def next_row(self, noise: torch.Tensor) -> torch.Tensor:
-        """Chooses the next row of codes, int64 (B, width), with standard Gumbel noise float32 (width, B, V)."""
-        codes = self._backend.run(self._state, noise.numpy(), self._rules, self._is_started)
+    def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Chooses the next row of codes; see `decoding.StartedRows`."""
+        shape = len(self._state.codes), len(noise)
+        codes = np.full(shape, -1, np.int64) if kept is None else kept.numpy().copy()
+        self._backend.run(self._state, noise.numpy(), self._rules, self._is_started, codes)
         self._is_started = True
         return torch.from_numpy(codes)
 
@@ -144,87 +201,25 @@ def _empty_state(backend: CpuBackend, num_images: int, rows: Sequence[Sequence[i
     def floats(*shape: int) -> np.ndarray:
         return np.zeros(shape, np.float32)
 
-    cache = (layers, len(rows), kv_heads, positions, head_size)
+    heads, group = (layers, len(rows), kv_heads), config.num_attention_heads // kv_heads
     query_size = config.num_attention_heads * head_size
     return DecodingState(
-        keys=floats(*cache),
-        values=floats(*cache),
+        keys=floats(*heads, _padded(positions) // BLOCK, head_size, BLOCK),
+        values=floats(*heads, _padded(head_size) // BLOCK, positions, BLOCK),
         lengths=np.array([len(row) for row in rows]),
-        x=floats(len(rows), config.hidden_size),
+        x=floats(len(rows), _padded(config.hidden_size)),
         normed=floats(backend.num_threads, len(rows), config.hidden_size),
-        projected=floats(len(rows), max(getattr(weights, name).shape[1] for name in _PROJECTIONS)),
+        projected=floats(backend.num_threads, max(len(rows), group), BLOCK),
         queries=floats(len(rows), query_size),
         attended=floats(len(rows), query_size),
-        scores=floats(backend.num_threads, positions),
-        hidden=floats(len(rows), config.intermediate_size),
-        logits=floats(len(rows), len(weights.head)),
+        scores=floats(backend.num_threads, group, _padded(positions)),
+        hidden=floats(len(rows), _padded(config.intermediate_size)),
+        logits=floats(len(rows), len(weights.embedding)),
         guided=floats(num_images, len(weights.embedding)),
         codes=np.zeros(num_images, np.int64),
         barrier=np.zeros(16, np.int64),
     )
 
 
-@torch.no_grad()
-def _pack(model: PreTrainedModel, layout: SequenceLayout, int8: bool) -> LlamaWeights:
-    config = model.config
-    base: Any = model.model
-    head_size = base.layers[0].self_attn.head_dim
-    turned = _pairs(config.num_attention_heads, head_size), _pairs(config.num_key_value_heads, head_size)
-    sides = np.arange(config.intermediate_size).reshape(-1, 2)
-    gate_up = np.concatenate([sides, sides + config.intermediate_size], axis=1).ravel()
-    packed: dict[str, list[np.ndarray]] = {name: [] for name in _PROJECTIONS}
-    gains = []
-    for layer in base.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        query, key = (
-            _array(part)[order] for part, order in zip((attention.q_proj, attention.k_proj), turned, strict=True)
-        )
-        packed["qkv"].append(np.concatenate([query, key, _array(attention.v_proj)]))
-        packed["out"].append(_array(attention.o_proj))
-        packed["gate_up"].append(np.concatenate([_array(mlp.gate_proj), _array(mlp.up_proj)])[gate_up])
-        packed["down"].append(_array(mlp.down_proj))
-        gains += [_array(layer.input_layernorm), _array(layer.post_attention_layernorm)]
-    weights = {name: np.stack(parts) for name, parts in packed.items()}
-    scales = [np.ones(part.shape[:2], np.float32) for part in weights.values()]
-    head = _array(model.get_output_embeddings())[layout.vocabulary.image_rows]
-    embedding = _array(model.get_input_embeddings())[layout.vocabulary.image_rows]
-    padding = np.zeros((-len(head) % BLOCK, head.shape[1]), np.float32)
-    weights["head"] = np.concatenate([head, padding])
-    if int8:
-        scales = [np.abs(weights[name]).max(axis=-1).clip(min=1e-12) / 127 for name in _PROJECTIONS]
-        for name, scale in zip(_PROJECTIONS, scales, strict=True):
-            weights[name] = np.round(weights[name] / scale[..., None]).astype(np.int8)
-    exact = {name: part.dtype == np.int8 or _is_bfloat16(part) for name, part in weights.items()}
-    if all(exact.values()):
-        weights = {name: part if part.dtype == np.int8 else _upper_half(part) for name, part in weights.items()}
-    positions = torch.arange(config.max_position_embeddings)[None]
-    cos, sin = base.rotary_emb(torch.zeros(1), positions)
-    return LlamaWeights(
-        **weights,
-        embedding=np.ascontiguousarray(embedding),
-        scales=np.concatenate(scales, axis=1).astype(np.float32),
-        gains=np.stack([*gains, _array(base.norm)]),
-        cos=np.ascontiguousarray(cos[0, :, : head_size // 2].float().numpy()),
-        sin=np.ascontiguousarray(sin[0, :, : head_size // 2].float().numpy()),
-        epsilon=np.array([config.rms_norm_eps], np.float32),
-    )
-
-
-def _pairs(num_heads: int, head_size: int) -> np.ndarray:
-    """The order of a projection's outputs in which those that are rotated together, d and d + half, are neighbours."""
-    half = head_size // 2
-    low = np.arange(num_heads)[:, None] * head_size + np.arange(half)
-    return np.stack([low, low + half], axis=-1).ravel()
-
-
-def _array(part: Any) -> np.ndarray:
-    found: np.ndarray = part.weight.detach().float().numpy()
-    return found
-
-
-def _is_bfloat16(weight: np.ndarray) -> bool:
-    return not (weight.view(np.uint32) & 0xFFFF).any()
-
-
-def _upper_half(weight: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray((weight.view(np.uint32) >> 16).astype(np.uint16))
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK

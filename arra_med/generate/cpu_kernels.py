@@ -1,8 +1,8 @@
 """Decoding one row of image tokens with a Llama on a CPU, as one compiled function that every thread runs.
 
 A step at batch 1 is bound by how fast weights arrive from memory. So each projection walks its weight once for all rows
-of the batch, four outputs at a time, and what follows it (rotation, activation, residual) happens while the four are at
-hand; the threads share out the outputs and meet at a barrier.
+of the batch, one block of outputs at a time, and what follows it (rotation, activation, residual) happens while the
+block is at hand; the threads share out the blocks and meet at a barrier.
 
 Source: the layer is transformers' `LlamaDecoderLayer`; rotary embedding: Su et al., arXiv 2104.09864.
 """
@@ -14,18 +14,23 @@ from numba import njit
 
 from arra_med.generate.cpu_arithmetic import BLOCK, FAST, attend, compiled, exp, normalise, project, wait_for_all
 
+ARITHMETIC_SHA256 = "9fde301383ea3b54560e8cef0d9fb73a95f30e4a3b78af66d4071750e73876c8"
+"""Of cpu_arithmetic.py, kept by a test: what Numba keeps on disk is known by this file's content alone."""
+
 
 class LlamaWeights(NamedTuple):
-    """Packed by `cpu_weights`; L layers, q = heads * head size, kv likewise.
+    """Packed by `cpu_packing`; L layers, q = heads * head size, kv likewise.
+
+    A projection is an array of blocks, each (inputs, BLOCK); the last one's outputs are padded with zeros.
 
     Attributes:
-        qkv: (L, q + 2 kv, width).
-        out: (L, width, q).
-        gate_up: (L, 2 * hidden, width).
-        down: (L, width, hidden).
-        head: (V and padding, width), the image codes alone.
+        qkv: (L, blocks, width, BLOCK) of q + 2 kv outputs.
+        out: (L, blocks, q, BLOCK) of width.
+        gate_up: (L, blocks, width, BLOCK) of 2 * hidden; in a block BLOCK / 2 gates, then what they gate.
+        down: (L, blocks, hidden, BLOCK) of width.
+        head: (blocks, width, BLOCK) of V, the image codes alone.
         embedding: float32 (V, width), of the image codes.
-        scales: float32 (L, outputs) of `qkv`, `out`, `gate_up` and `down`, one after the other.
+        scales: float32 (L, outputs and padding) of `qkv`, `out`, `gate_up` and `down`, one after the other.
         gains: float32 (2 * L + 1, width): before attention and MLP of each layer, and before the head.
         cos: float32 (positions, head size / 2).
         sin: Likewise.
@@ -49,17 +54,17 @@ class DecodingState(NamedTuple):
     """What a batch of R rows (an even number) carries from token to token; float32 unless said.
 
     Attributes:
-        keys: (L, R, kv heads, positions, head size).
-        values: Likewise.
+        keys: (L, R, kv heads, positions / BLOCK, head size, BLOCK).
+        values: (L, R, kv heads, head size / BLOCK, positions, BLOCK).
         lengths: int64 (R,), tokens read so far.
-        x: (R, width), the residual stream.
+        x: (R, width and padding), the residual stream.
         normed: (threads, R, width).
-        projected: (R, outputs of the largest projection), scratch.
+        projected: (threads, R or heads that share keys, BLOCK), scratch.
         queries: (R, q).
         attended: (R, q).
-        scores: (threads, positions).
-        hidden: (R, hidden).
-        logits: (R, outputs of the head) of the next token; codes first, then padding.
+        scores: (threads, heads that share keys, positions and padding), scratch.
+        hidden: (R, hidden and padding).
+        logits: (R, V) of the next token.
         guided: (B, V), what is drawn from.
         codes: int64 (B,), the last codes.
         barrier: int64 (16,), zeros: arrivals and, on another cache line, rounds.
@@ -82,90 +87,92 @@ class DecodingState(NamedTuple):
 
 
 @compiled
-def _share(num_outputs, thread, num_threads):
-    """The outputs [start, stop) of a projection that are a thread's, in blocks."""
-    blocks = num_outputs // BLOCK
-    return blocks * thread // num_threads * BLOCK, blocks * (thread + 1) // num_threads * BLOCK
-
-
-@compiled
-def _read_heads(weight, scale, share, x, lengths, cos, sin, found, queries, keys, values):
-    """Queries, keys and values of x; four outputs are two pairs (d, d + half) of one head, or four values of one."""
+def _read_heads(weight, scale, x, lengths, cos, sin, found, queries, keys, values, thread, num_threads):
+    """Queries, keys and values of x; neighbours are a pair (d, d + half) of one head, or two values of one."""
     size, half = keys.shape[3], keys.shape[3] // 2
-    q_size, kv_size = queries.shape[1], keys.shape[1] * size
+    heads, kv_heads = queries.shape[1] // size, keys.shape[1]
+    q_size, kv_size = heads * size, kv_heads * size
     root = np.float32(1) / np.sqrt(np.float32(size))
-    for first in range(share[0], share[1], BLOCK):
-        project(weight, first, x, found)
-        for row in range(x.shape[0]):
-            here = lengths[row]
-            if first >= q_size + kv_size:
-                for at in range(first, first + BLOCK):
-                    value = at - q_size - kv_size
-                    values[row, value // size, here, value % size] = found[row, at] * scale[at]
-                continue
-            for at in range(first, first + BLOCK, 2):
-                d = at % size // 2
-                a, b = found[row, at] * scale[at], found[row, at + 1] * scale[at + 1]
+    for block in range(weight.shape[0] * thread // num_threads, weight.shape[0] * (thread + 1) // num_threads):
+        project(weight[block], weight.shape[1], x, 0, x.shape[0], found, weight[block].size)
+        for at in range(block * BLOCK, min((block + 1) * BLOCK, q_size + 2 * kv_size), 2):
+            head, i = at // size, at % BLOCK
+            d = at % size if at >= q_size + kv_size else at % size // 2
+            for row in range(x.shape[0]):
+                here = lengths[row]
+                a, b = found[row, i] * scale[at], found[row, i + 1] * scale[at + 1]
+                if at >= q_size + kv_size:
+                    values[row, head - heads - kv_heads, d // BLOCK, here, d % BLOCK] = a
+                    values[row, head - heads - kv_heads, d // BLOCK, here, d % BLOCK + 1] = b
+                    continue
                 low, high = a * cos[here, d] - b * sin[here, d], b * cos[here, d] + a * sin[here, d]
-                if first < q_size:
-                    queries[row, first // size * size + d] = low * root
-                    queries[row, first // size * size + d + half] = high * root
+                if at < q_size:
+                    queries[row, head * size + d] = low * root
+                    queries[row, head * size + d + half] = high * root
                 else:
-                    keys[row, (first - q_size) // size, here, d] = low
-                    keys[row, (first - q_size) // size, here, d + half] = high
+                    keys[row, head - heads, here // BLOCK, d, here % BLOCK] = low
+                    keys[row, head - heads, here // BLOCK, d + half, here % BLOCK] = high
 
 
 @compiled
-def _attend_all(queries, keys, values, lengths, scores, attended, thread, num_threads):
-    size = keys.shape[3]
-    heads = queries.shape[1] // size
-    group = heads // keys.shape[1]
-    tasks = queries.shape[0] * heads
+def _attend_all(queries, keys, values, lengths, scores, found, attended, thread, num_threads):
+    size, kv_heads = keys.shape[3], keys.shape[1]
+    group = queries.shape[1] // size // kv_heads
+    by_head, to = queries.reshape(-1, size), attended.reshape(-1, size)
+    tasks = queries.shape[0] * kv_heads
     for task in range(tasks * thread // num_threads, tasks * (thread + 1) // num_threads):
-        row, head = task // heads, task % heads
-        attend(queries, keys, values, row, head // group, head * size, lengths[row] + 1, scores, attended)
+        row, head = task // kv_heads, task % kv_heads
+        first = task * group
+        attend(by_head, keys[row, head], values[row, head], first, first + group, lengths[row] + 1, scores, found, to)
 
 
 @compiled
-def _activate(weight, scale, share, x, found, hidden):
-    """silu(gate) * up of x; four outputs are gate, gate + 1, up and up + 1."""
-    for first in range(share[0], share[1], BLOCK):
-        project(weight, first, x, found)
+def _activate(weight, scale, x, found, hidden, thread, num_threads):
+    """silu(gate) * up of x."""
+    part = BLOCK // 2
+    for block in range(weight.shape[0] * thread // num_threads, weight.shape[0] * (thread + 1) // num_threads):
+        project(weight[block], weight.shape[1], x, 0, x.shape[0], found, weight[block].size)
+        first = block * BLOCK
         for row in range(x.shape[0]):
-            for i in range(first, first + 2):
-                gate, up = found[row, i] * scale[i], found[row, i + 2] * scale[i + 2]
-                hidden[row, i - first // 2] = gate / (np.float32(1) + exp(-gate)) * up
+            for i in range(part):
+                gate, up = found[row, i] * scale[first + i], found[row, part + i] * scale[first + part + i]
+                hidden[row, block * part + i] = gate / (np.float32(1) + exp(-gate)) * up
 
 
 @compiled
-def _add_projection(weight, scale, share, x, found, residual):
-    for first in range(share[0], share[1], BLOCK):
-        project(weight, first, x, found)
+def _add_projection(weight, scale, x, found, residual, thread, num_threads):
+    for block in range(weight.shape[0] * thread // num_threads, weight.shape[0] * (thread + 1) // num_threads):
+        project(weight[block], weight.shape[1], x, 0, x.shape[0], found, weight[block].size)
+        first = block * BLOCK
         for row in range(x.shape[0]):
-            for i in range(first, first + BLOCK):
-                residual[row, i] += found[row, i] * scale[i]
+            for i in range(BLOCK):
+                residual[row, first + i] += found[row, i] * scale[first + i]
 
 
 @compiled
 def _read_layer(weights, state, layer, thread, num_threads):
     qkv, out, gate_up, down = weights.qkv[layer], weights.out[layer], weights.gate_up[layer], weights.down[layer]
     keys, values, scores = state.keys[layer], state.values[layer], state.scores[thread]
-    normed, found, scale, epsilon = state.normed[thread], state.projected, weights.scales[layer], weights.epsilon[0]
-    share = _share(qkv.shape[0], thread, num_threads)
+    normed, found, scale, epsilon = (
+        state.normed[thread],
+        state.projected[thread],
+        weights.scales[layer],
+        weights.epsilon[0],
+    )
+    cos, sin, threads = weights.cos, weights.sin, (thread, num_threads)
     normalise(state.x, weights.gains[2 * layer], epsilon, normed)
-    _read_heads(qkv, scale, share, normed, state.lengths, weights.cos, weights.sin, found, state.queries, keys, values)
-    scale = scale[qkv.shape[0] :]
+    _read_heads(qkv, scale, normed, state.lengths, cos, sin, found, state.queries, keys, values, *threads)
+    scale = scale[BLOCK * qkv.shape[0] :]
     wait_for_all(state.barrier, num_threads)
-    _attend_all(state.queries, keys, values, state.lengths, scores, state.attended, thread, num_threads)
+    _attend_all(state.queries, keys, values, state.lengths, scores, found, state.attended, *threads)
     wait_for_all(state.barrier, num_threads)
-    share = _share(out.shape[0], thread, num_threads)
-    _add_projection(out, scale, share, state.attended, found, state.x)
-    scale = scale[out.shape[0] :]
+    _add_projection(out, scale, state.attended, found, state.x, *threads)
+    scale = scale[BLOCK * out.shape[0] :]
     wait_for_all(state.barrier, num_threads)
     normalise(state.x, weights.gains[2 * layer + 1], epsilon, normed)
-    _activate(gate_up, scale, _share(gate_up.shape[0], thread, num_threads), normed, found, state.hidden)
+    _activate(gate_up, scale, normed, found, state.hidden, *threads)
     wait_for_all(state.barrier, num_threads)
-    _add_projection(down, scale[gate_up.shape[0] :], share, state.hidden, found, state.x)
+    _add_projection(down, scale[BLOCK * gate_up.shape[0] :], state.hidden, found, state.x, *threads)
     wait_for_all(state.barrier, num_threads)
 
 
@@ -175,15 +182,17 @@ def _read_codes(weights, state, thread, num_threads):
     num_images = state.codes.shape[0]
     if thread == 0:
         for row in range(state.x.shape[0]):
-            state.x[row] = weights.embedding[state.codes[row % num_images]]
+            state.x[row, : weights.embedding.shape[1]] = weights.embedding[state.codes[row % num_images]]
     wait_for_all(state.barrier, num_threads)
     for layer in range(weights.qkv.shape[0]):
         _read_layer(weights, state, layer, thread, num_threads)
-    normalise(state.x, weights.gains[2 * weights.qkv.shape[0]], weights.epsilon[0], state.normed[thread])
-    head, normed, logits = weights.head, state.normed[thread], state.logits
-    share = _share(head.shape[0], thread, num_threads)
-    for first in range(share[0], share[1], BLOCK):
-        project(head, first, normed, logits)
+    head, normed, found, logits = weights.head, state.normed[thread], state.projected[thread], state.logits
+    normalise(state.x, weights.gains[2 * weights.qkv.shape[0]], weights.epsilon[0], normed)
+    for block in range(head.shape[0] * thread // num_threads, head.shape[0] * (thread + 1) // num_threads):
+        project(head[block], head.shape[1], normed, 0, normed.shape[0], found, head[block].size)
+        last = min((block + 1) * BLOCK, logits.shape[1])
+        for row in range(normed.shape[0]):
+            logits[row, block * BLOCK : last] = found[row, : last - block * BLOCK]
     if thread == 0:
         for row in range(state.lengths.shape[0]):
             state.lengths[row] += 1
@@ -233,7 +242,7 @@ def decode_row(weights, state, noise, rules, is_started, codes, thread, num_thre
         noise: float32 (width, B, V), standard Gumbel.
         rules: float64 (4,): guidance scale, temperature, top_k (V for all), top_p (1 for all).
         is_started: Whether `state.codes` have been chosen but not read; if not, `state.logits` are of the first token.
-        codes: int64 (B, width), written.
+        codes: int64 (B, width): what is negative is chosen and written, the others are kept as they are.
         thread: Number of this thread, from 0.
         num_threads: Threads.
     """
@@ -244,11 +253,13 @@ def decode_row(weights, state, noise, rules, is_started, codes, thread, num_thre
             _read_codes(weights, state, thread, num_threads)
         for image in range(num_images * thread // num_threads, num_images * (thread + 1) // num_threads):
             logits = state.guided[image]
-            logits[:] = state.logits[image, : logits.shape[0]]
+            logits[:] = state.logits[image]
             if guidance != 1:
-                plain = state.logits[num_images + image, : logits.shape[0]]
+                plain = state.logits[num_images + image]
                 logits[:] = plain + guidance * (logits - plain)
-            code = _choose(logits, noise[column, image], temperature, np.int64(rules[2]), rules[3])
-            codes[image, column] = code
+            code = codes[image, column]
+            if code < 0:
+                code = _choose(logits, noise[column, image], temperature, np.int64(rules[2]), rules[3])
+                codes[image, column] = code
             state.codes[image] = code
         wait_for_all(state.barrier, num_threads)

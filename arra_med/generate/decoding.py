@@ -13,19 +13,32 @@ import torch
 from transformers import PreTrainedModel
 
 from arra_med.errors import ArraMedError, GenerationError
+from arra_med.generate.cuda_backend import CudaGraphBackend
 from arra_med.generate.sampling import SamplingRules, UniformStreams, gumbel_noise
 from arra_med.generate.transformers_backend import TransformersBackend, without_adapter
 from arra_med.tokens.layout import SequenceLayout
 
-BACKENDS = ("auto", "transformers", "cpu", "cpu-int8")
+BACKENDS = ("auto", "transformers", "cpu", "cpu-int8", "cuda-graph")
 """Names that `open_backend` knows."""
+
+
+FREE = -1
+"""Stands for a code that is yet to be chosen."""
 
 
 class StartedRows(Protocol):
     """A batch whose prompts have been prepared."""
 
-    def next_row(self, noise: torch.Tensor) -> torch.Tensor:
-        """Chooses the next row of codes, int64 (B, width), with standard Gumbel noise float32 (width, B, V)."""
+    def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Chooses the next row of codes.
+
+        Args:
+            noise: Standard Gumbel noise, float32 (width, B, V).
+            kept: int64 (B, width): a code that is to stand there, or `FREE` where one is to be chosen; none: all free.
+
+        Returns:
+            int64 (B, width); a device may still be at work on them.
+        """
         ...
 
     @property
@@ -53,7 +66,8 @@ def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> D
 
     Args:
         name: `transformers` (any model, the reference), `cpu` (Llamas on a CPU, compiled), `cpu-int8` (the same with
-            quantised weights), or `auto`: `cpu` where it can be used, else `transformers`.
+            quantised weights), `cuda-graph` (models with a static cache on a GPU, captured; by name only, until it has
+            been run on one), or `auto`: `cpu` where it can be used, else `transformers`.
         model: A causal language model with an image vocabulary.
         layout: Of its sequences.
 
@@ -62,10 +76,17 @@ def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> D
     """
     if name not in BACKENDS:
         raise GenerationError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+    if name == "cuda-graph" and model.device.type != "cuda":
+        raise GenerationError(
+            f"the cuda-graph backend needs the model on a GPU of CUDA, it is on {model.device.type}: give --device cuda, "
+            "or choose another backend"
+        )
+    if name == "cuda-graph":
+        return CudaGraphBackend(model, layout)
     if name == "transformers":
         return TransformersBackend(model, layout)
     try:
-        from arra_med.generate.cpu_backend import CpuBackend, unsupported_reason
+        from arra_med.generate import cpu_backend
     except (ImportError, OSError, RuntimeError) as error:  # no Numba for this machine, or nowhere to keep its results
         if name == "auto":
             return TransformersBackend(model, layout)
@@ -73,9 +94,9 @@ def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> D
             f"the {name} backend needs Numba, which does not start here ({type(error).__name__}): choose the "
             "transformers backend, or set NUMBA_CACHE_DIR to a folder that can be written"
         ) from error
-    if name == "auto" and unsupported_reason(model, layout) is not None:
+    if name == "auto" and cpu_backend.unsupported_reason(model, layout) is not None:
         return TransformersBackend(model, layout)
-    return CpuBackend(model, layout, int8=name == "cpu-int8")
+    return cpu_backend.CpuBackend(model, layout, int8=name == "cpu-int8")
 
 
 class GenerationStopped(ArraMedError):  # noqa: N818 (an end that was asked for, no error)
@@ -130,26 +151,45 @@ def stream_image_tokens(
     rules: SamplingRules,
     seeds: Sequence[int],
     backend: DecodingBackend | None = None,
+    kept: torch.Tensor | None = None,
 ) -> Generator[torch.Tensor, None, None]:
     """Generates like `decode_image_tokens`; closing the iterator ends the work.
+
+    Args:
+        model: As there, like all that is not named here.
+        layout: As there.
+        prompts: As there.
+        rules: As there.
+        seeds: As there. Each code has its own random numbers, so that one which is drawn anew draws the same beside
+            any kept ones.
+        backend: As there.
+        kept: int64 (B, h, w): codes that are to stay, which all later ones then follow; `FREE` where one is to be
+            drawn. None: all are drawn.
 
     Yields:
         int64 (B, r, w) on the CPU after each grid row r = 1..h.
 
     Raises:
         GenerationError: If there is no prompt, prompts and seeds differ in number, the sequence is longer than the
-            model's positions, the head has no rows for the codebook, or the model's numbers are not finite.
+            model's positions, the head has no rows for the codebook, a kept code is none of the codebook, or the
+            model's numbers are not finite.
     """
     height, width = layout.grid
     _check(model, layout, prompts, seeds)
+    if kept is not None:
+        _check_kept(layout, len(prompts), kept)
     was_training = model.training
     model.eval()
     try:
         streams = UniformStreams(seeds, layout.vocabulary.codebook_size)
         rows = (backend or TransformersBackend(model, layout)).start(prompts, rules)
         codes = torch.empty(len(prompts), height, width, dtype=torch.long)
+        noise = gumbel_noise(streams.next_steps(width))
         for row in range(height):
-            codes[:, row] = rows.next_row(gumbel_noise(streams.next_steps(width))).cpu()
+            chosen = rows.next_row(noise, None if kept is None else kept[:, row])
+            if row + 1 < height:
+                noise = gumbel_noise(streams.next_steps(width))  # while a device is at work on the row
+            codes[:, row] = chosen.cpu()
             if not rows.is_finite:
                 raise GenerationError(
                     f"the model's logits are not finite in image row {row + 1}: its weights are damaged, or guidance "
@@ -158,6 +198,19 @@ def stream_image_tokens(
             yield codes[:, : row + 1].clone()
     finally:
         model.train(was_training)
+
+
+def _check_kept(layout: SequenceLayout, num_images: int, kept: torch.Tensor) -> None:
+    shape, codebook_size = (num_images, *layout.grid), layout.vocabulary.codebook_size
+    if tuple(kept.shape) != shape:
+        raise GenerationError(
+            f"kept codes have shape {tuple(kept.shape)}, required is {shape}: give one for each place"
+        )
+    if kept.min() < FREE or kept.max() >= codebook_size:
+        raise GenerationError(
+            f"kept codes lie between {int(kept.min())} and {int(kept.max())}, the codebook has 0 to {codebook_size - 1}: "
+            "encode the image with the bundle's own image tokenizer"
+        )
 
 
 def _check(

@@ -92,6 +92,15 @@ def list_path() -> Path:
     return Path(named) if named else user_config_folder() / "destinations.yaml"
 
 
+def destination_names(path: Path) -> list[str]:
+    """Returns the names on the list; none where there is no list.
+
+    Raises:
+        ConfigError: If the list cannot be read or is not valid.
+    """
+    return sorted(load_config(path, Destinations).destinations) if path.exists() else []
+
+
 def find_destination(name: str, path: Path) -> Destination:
     """Returns a destination from the list.
 

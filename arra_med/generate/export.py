@@ -17,7 +17,7 @@ from arra_med.errors import GenerationError
 from arra_med.generate.content_credentials import ContentSigner
 from arra_med.generate.export_dicom import NewSeries, secondary_capture, write_secondary_capture
 from arra_med.generate.export_png import read_provenance, write_png
-from arra_med.generate.marks import Marks
+from arra_med.generate.marks import EDITED_SOURCE_TYPE, Marks
 from arra_med.generate.session import GenerationResult
 from arra_med.runs import atomic_file, write_json
 
@@ -50,13 +50,15 @@ def save_images(
     format: str = "png",  # noqa: A002 (the command line's word)
     *,
     name: str | None = None,
+    replace: bool = True,
     include_report: bool = False,
     marks: Marks = _ALL_MARKS,
     signer: ContentSigner | None = None,
 ) -> list[Path]:
     """Writes each image and its provenance, whole or not at all.
 
-    Files are named by modality and seed, never by the prompt. A file of the same image is written anew; beside another
+    Files are named by modality and seed, never by the prompt; beside a name that was given stands the seed that was asked
+    for, so that whoever plans a file knows where it will lie, whatever a check replaces. A file of the same image is written anew; beside another
     one of that name the new one gets a number. All DICOM files of a call form one series of one study, whose patient
     and UIDs are new.
 
@@ -64,7 +66,8 @@ def save_images(
         result: The images.
         folder: Where to; made if missing.
         format: `png`, `dicom`, or both with a comma between them.
-        name: What stands between modality and seed in the files' names; files of such a name are replaced.
+        name: What stands between modality and seed in the files' names.
+        replace: Whether files of a name that was given are replaced; else they count as without one.
         include_report: Also store report and prompt in the JSON file; a real report is sensitive.
         marks: What to draw into the pixels. Draw nothing for images that are to be judged or read blind.
         signer: Gives each PNG its content credentials.
@@ -73,9 +76,15 @@ def save_images(
         For each image its files in the order png, dicom, JSON record.
 
     Raises:
-        GenerationError: If a format is unknown, the folder cannot be written, or the signer's certificate fails.
+        GenerationError: If a format is unknown or says too much of an edited file, the folder cannot be written, or the signer's certificate fails.
     """
     formats = image_formats(format)
+    is_edited_file = result.provenance["digital_source_type"] == EDITED_SOURCE_TYPE
+    if is_edited_file and "dicom" in formats:
+        raise GenerationError(
+            "an edit of a file is written as PNG alone: a DICOM file of ours says that nothing in it is of a patient"
+        )
+    mode = 0o600 if is_edited_file else 0o644  # what was edited may show a patient
     series = NewSeries.fresh()
     written: list[Path] = []
     num_complete = 0
@@ -83,10 +92,11 @@ def save_images(
         for index in range(len(result.images)):
             picture, drawn = marks.draw(result.images[index])
             provenance = {**image_provenance(result, index, picture), "marks": drawn}
-            words = image_stem(result.request.modality, result.seed(index), name)
-            stem = folder / words if name else _free_stem(folder, words, provenance)
+            seed = result.asked_seed(index) if name else result.seed(index)
+            words = image_stem(result.request.modality, seed, name)
+            stem = folder / words if name and replace else _free_stem(folder, words, provenance)
             for kind in formats:
-                with atomic_file(_file(stem, kind)) as partial:
+                with atomic_file(_file(stem, kind), mode) as partial:
                     if kind == "png":
                         write_png(partial, picture, provenance)
                         if signer is not None:
@@ -95,7 +105,7 @@ def save_images(
                         write_secondary_capture(partial, secondary_capture(picture, provenance, series, index + 1))
             files = {_RECORD_KEYS[kind]: _file(stem, kind).name for kind in formats}
             report = {"report": result.request.report, "prompt": result.prompt.text} if include_report else {}
-            write_json(_record(stem), {**files, **provenance, **report})
+            write_json(_record(stem), {**files, **provenance, **report}, mode)
             written += [*(_file(stem, kind) for kind in formats), _record(stem)]
             num_complete += 1
     except OSError as error:
@@ -126,10 +136,11 @@ def image_stem(modality: str, seed: int, name: str | None = None) -> str:
 
 
 def image_provenance(result: GenerationResult, index: int, picture: np.ndarray) -> dict[str, Any]:
-    """Returns what made one image: the result's provenance, its own seed, the SHA-256 of its pixels (C order), its check."""
+    """Returns what made one image: the result's provenance, its seed, the SHA-256 of its pixels (C order), its details and check."""
     pixels = hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()
     check = {"check": {**result.checked[index].record(), **result.check}} if result.checked else {}
-    return {**result.provenance, "seed": result.seed(index), "pixels_sha256": pixels, **check}
+    details = result.details[index] if result.details else {}
+    return {**result.provenance, "seed": result.seed(index), "pixels_sha256": pixels, **details, **check}
 
 
 def _file(stem: Path, name: ImageFormat) -> Path:

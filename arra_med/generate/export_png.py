@@ -12,8 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from arra_med.generate.marks import IMAGE_TITLES
-from arra_med.generate.session import DIGITAL_SOURCE_TYPE, SYNTHETIC_NOTICE
+from arra_med.generate.marks import image_title
 
 PROVENANCE_KEY = "arra-med"
 """PNG text chunk that holds the provenance as JSON."""
@@ -49,25 +48,26 @@ def has_marks(path: Path) -> bool:
 
 
 def _text_chunks(provenance: dict[str, Any]) -> PngImagePlugin.PngInfo:
-    title, software = IMAGE_TITLES[provenance["modality"]], f"ARRA-Med {provenance['versions']['arra-med']}"
+    title, software = image_title(provenance), f"ARRA-Med {provenance['versions']['arra-med']}"
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text("Title", title)
     chunks.add_text("Software", software)
-    chunks.add_text("Disclaimer", SYNTHETIC_NOTICE)
+    chunks.add_text("Disclaimer", provenance["notice"])
     chunks.add_text("Source", f"{provenance['bundle']['name']}, sha256 {provenance['bundle']['sha256']}")
     chunks.add_text(PROVENANCE_KEY, json.dumps(provenance))
-    chunks.add_itxt(_XMP_KEY, _xmp_packet(f"{title}. {SYNTHETIC_NOTICE}", software))
+    described = f"{title}. {provenance['notice']}"
+    chunks.add_itxt(_XMP_KEY, _xmp_packet(described, software, provenance["digital_source_type"]))
     return chunks
 
 
-def _xmp_packet(description: str, software: str) -> str:
+def _xmp_packet(description: str, software: str, source_type: str) -> str:
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
         ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
         '  <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"'
         ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"\n'
-        f"   xmp:CreatorTool={quoteattr(software)} Iptc4xmpExt:DigitalSourceType={quoteattr(DIGITAL_SOURCE_TYPE)}>\n"
+        f"   xmp:CreatorTool={quoteattr(software)} Iptc4xmpExt:DigitalSourceType={quoteattr(source_type)}>\n"
         f'   <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(description)}</rdf:li></rdf:Alt>'
         "</dc:description>\n"
         "  </rdf:Description>\n"

@@ -3,6 +3,7 @@
 Marks are drawn on export alone. Evaluation, comparison and blinded reading take the pixels as the model made them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,19 @@ IMAGE_TITLES: dict[Modality, str] = {
     "photo": "Synthetic photograph",
 }
 
+EDITED_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""IPTC NewsCode of a picture that a trained model changed in part."""
+
 _MARK_TEXT = "SYNTHETIC"
 _MARK_SHARE = 16  # the visible mark is this part of the image's side in height
 _MIN_TEXT_PX = 10  # below it the letters run together
+
+
+def image_title(provenance: Mapping[str, Any]) -> str:
+    """Returns what an image is called in its files, from its provenance."""
+    title = IMAGE_TITLES[provenance["modality"]]
+    is_edited = provenance["digital_source_type"] == EDITED_SOURCE_TYPE
+    return title.replace("Synthetic", "Edited", 1) if is_edited else title
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,15 @@ class PromptRow:
     request: GenerationRequest
 
 
-def read_prompt_table(path: Path, *, modality: Modality, seed: int = 0, **settings: Any) -> list[PromptRow]:
+def read_prompt_table(
+    path: Path,
+    *,
+    modality: Modality,
+    seed: int = 0,
+    max_rows: int | None = None,
+    shown: str | None = None,
+    **settings: Any,
+) -> list[PromptRow]:
     """Reads a CSV of prompts (UTF-8).
 
     A row without a seed gets one that follows from `seed` and its id, or else from its content, so that rows may be
@@ -60,6 +68,8 @@ def read_prompt_table(path: Path, *, modality: Modality, seed: int = 0, **settin
         path: The file.
         modality: What the bundle draws.
         seed: Base of the seeds that the table does not give.
+        max_rows: More are refused; none: any number is read.
+        shown: What errors call the table; its path if not given.
         settings: Of `GenerationRequest`, for cells that are empty or missing.
 
     Raises:
@@ -70,7 +80,13 @@ def read_prompt_table(path: Path, *, modality: Modality, seed: int = 0, **settin
     rows: list[PromptRow] = []
     names: set[str] = set()
     repeats: Counter[str] = Counter()
-    for number, cells in _read_rows(path, problems):
+    shown = shown or str(path)
+    for number, cells in _read_rows(path, shown, problems):
+        if max_rows is not None and number > max_rows:
+            raise GenerationError(
+                f"{shown}: has more than {max_rows} reports, which is too many here; draw it with the command arra-med "
+                "generate --prompts FILE.csv --out FOLDER, or cut it into smaller tables"
+            )
         values = _values_of(cells, number, settings, problems)
         if values is None:
             continue
@@ -92,19 +108,23 @@ def read_prompt_table(path: Path, *, modality: Modality, seed: int = 0, **settin
             rows.append(PromptRow(number, row_id, name, GenerationRequest(**values)))
         except GenerationError as error:  # two columns that do not go together; its words quote no cell
             problems.add(number, str(error))
-    problems.raise_if_any(path, GenerationError)
+    problems.raise_if_any(shown, GenerationError)
     if not rows:
-        raise GenerationError(f"{path}: holds no rows; give at least one report")
+        raise GenerationError(f"{shown}: holds no rows; give at least one report")
     return rows
 
 
-def table_modality(path: Path) -> Modality | None:
+def table_modality(path: Path, shown: str | None = None) -> Modality | None:
     """Returns the modality that all rows of a table name; none if they name none, or more than one.
+
+    Args:
+        path: The file.
+        shown: What errors call the table; its path if not given.
 
     Raises:
         GenerationError: If the file cannot be read or the header is wrong.
     """
-    named = {cells.get("modality", "").strip() for _, cells in _read_rows(path, RowProblems())}
+    named = {cells.get("modality", "").strip() for _, cells in _read_rows(path, shown or str(path), RowProblems())}
     return next((known for known in get_args(Modality) if named == {known}), None)
 
 
@@ -126,26 +146,26 @@ def _suffix(repeat: int) -> str:
     return f"-{repeat}" if repeat > 1 else ""
 
 
-def _read_rows(path: Path, problems: RowProblems) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_rows(path: Path, shown: str, problems: RowProblems) -> Iterator[tuple[int, dict[str, str]]]:
     if not path.is_file():
-        raise GenerationError(f"{path}: there is no such file; give a CSV with a column 'report'")
+        raise GenerationError(f"{shown}: there is no such file; give a CSV with a column 'report'")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
-            _check_columns(path, list(reader.fieldnames or ()))
+            _check_columns(shown, list(reader.fieldnames or ()))
             yield from read_csv_rows(reader, problems)
     except OSError as error:
-        raise GenerationError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise GenerationError(f"{shown}: cannot be read ({error.strerror}); check its permissions") from None
     except UnicodeDecodeError:
-        raise GenerationError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8 and try again") from None
+        raise GenerationError(f"{shown}: is not UTF-8 text; save it as CSV in UTF-8 and try again") from None
     except csv.Error:  # its text may hold a cell
-        raise GenerationError(f"{path}: is not a valid CSV table; export it again") from None
+        raise GenerationError(f"{shown}: is not a valid CSV table; export it again") from None
 
 
-def _check_columns(path: Path, names: list[str]) -> None:
+def _check_columns(shown: str, names: list[str]) -> None:
     """Refuses a header that is missing or mistyped; other columns are a table's own business and are passed over."""
     if not names:
-        raise GenerationError(f"{path}: is empty; give a CSV with a column 'report' and a row for each report")
+        raise GenerationError(f"{shown}: is empty; give a CSV with a column 'report' and a row for each report")
     complaints = [f"column {name!r} stands twice" for name in COLUMNS if names.count(name) > 1]
     if "report" not in names:
         hint = "; separate columns by commas" if len(names) == 1 and re.search(r"[;\t]", names[0]) else ""
@@ -155,7 +175,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
         if near and name not in names:
             complaints.append(f"a column is nearly called {name!r}; call it so, or something else")
     if complaints:
-        raise GenerationError(f"{path}: {'; '.join(complaints)}. Known columns: {', '.join(COLUMNS)}")
+        raise GenerationError(f"{shown}: {'; '.join(complaints)}. Known columns: {', '.join(COLUMNS)}")
 
 
 def _values_of(

@@ -5,7 +5,7 @@ import hashlib
 from typing import Any
 
 from arra_med.errors import GenerationError
-from arra_med.generate.cautions import label_cautions
+from arra_med.generate.cautions import label_cautions, qualifier_cautions
 from arra_med.generate.request import GenerationRequest
 from arra_med.models.bundle import BundleInfo
 from arra_med.records.report import Prompt, report_prompt
@@ -42,17 +42,24 @@ class PromptReader:
             view=request.view,
             age_group=request.age_group,
             laterality=request.laterality,
-            count_tokens=lambda text: len(self._text_ids(text)),
+            count_tokens=lambda text: len(self.text_ids(text)),
             max_tokens=info.layout.max_text_tokens,
         )
-        cautions = label_cautions(prompt.text, request.modality, info.label_counts)
-        return dataclasses.replace(prompt, notices=(*prompt.notices, *cautions))
+        known = prompt.text, request.modality, info.label_counts
+        return dataclasses.replace(
+            prompt, notices=(*prompt.notices, *label_cautions(*known), *qualifier_cautions(*known))
+        )
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """Returns the sequence that the image's tokens follow."""
-        return self._info.layout.prompt_ids(self._text_ids(prompt.text))
+        return self.text_prompt_ids(prompt.text)
 
-    def _text_ids(self, text: str) -> list[int]:
+    def text_prompt_ids(self, text: str) -> list[int]:
+        """Returns the same for any prompt's text."""
+        return self._info.layout.prompt_ids(self.text_ids(text))
+
+    def text_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a prompt's text alone."""
         return self._info.layout.text_ids(self._text_tokenizer, text)
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class GenerationResult:
         seeds: Seed of each image; empty: image i has `request.seed + i`.
         checked: What a check did for each image; empty if none was asked.
         check: What made up that check, and its counts.
+        details: What else the record of each image tells; empty: nothing.
     """
 
     images: np.ndarray
@@ -62,10 +63,15 @@ class GenerationResult:
     seeds: tuple[int, ...] = ()
     checked: tuple[CheckedImage, ...] = ()
     check: dict[str, Any] = field(default_factory=dict)
+    details: tuple[dict[str, Any], ...] = ()
 
     def seed(self, index: int) -> int:
         """Returns the seed of an image."""
         return self.seeds[index] if self.seeds else self.request.seed + index
+
+    def asked_seed(self, index: int) -> int:
+        """Returns the seed that was asked for, which a check may have replaced."""
+        return self.checked[index].tries[0].seed if self.checked else self.seed(index)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ class ReportToImage:
         max_batch_images: Images decoded together; bounds the memory, changes no image.
         backend: Decoder; see `open_backend`.
 
+    Attributes:
+        reader: Turns requests into prompts, and prompts into tokens.
+
     Raises:
         GenerationError: If `max_batch_images` is not positive, or the backend cannot be used here.
     """
@@ -103,7 +112,7 @@ class ReportToImage:
         if max_batch_images < 1:
             raise GenerationError(f"max_batch_images is {max_batch_images}, it must be at least 1")
         self.bundle = bundle
-        self._reader = PromptReader(bundle.info, bundle.text_tokenizer)
+        self.reader = PromptReader(bundle.info, bundle.text_tokenizer)
         self._max_batch_images = max_batch_images
         self.backend = open_backend(backend, bundle.model, bundle.layout)
         self._versions = versions()
@@ -115,7 +124,7 @@ class ReportToImage:
             GenerationError: If the bundle makes images of another modality.
             ReportError: If the report holds nothing that can become a prompt.
         """
-        return self._reader.prompt(request)
+        return self.reader.prompt(request)
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         """Makes the images without partial pictures.
@@ -130,7 +139,11 @@ class ReportToImage:
         raise AssertionError("a stream ends with a result")
 
     def stream(
-        self, request: GenerationRequest, partial_images: bool = True, seeds: Sequence[int] = ()
+        self,
+        request: GenerationRequest,
+        partial_images: bool = True,
+        seeds: Sequence[int] = (),
+        kept: torch.Tensor | None = None,
     ) -> Iterator[GenerationUpdate]:
         """Makes the images, with an update at the start, after each grid row and at the end.
 
@@ -141,13 +154,14 @@ class ReportToImage:
             partial_images: Show what is there already. Partial pictures are skipped where they would take more than a
                 seventh of the time.
             seeds: Makes one image of each of these seeds instead of the request's.
+            kept: int64 (h, w): codes that stay in every image, `decoding.FREE` where one is drawn; none: all are drawn.
 
         Raises:
             GenerationError: If the request does not fit the bundle, or the model is damaged.
             ReportError: If the report holds nothing that can become a prompt.
         """
         prompt = self.prompt(request)
-        prompt_ids = self._reader.token_ids(prompt)
+        prompt_ids = self.reader.token_ids(prompt)
         num_rows = self.bundle.layout.grid[0]
         seeds = tuple(seeds) or tuple(request.seed + index for index in range(request.num_images))
         size_px, channels = self.bundle.spec.size_px, self.bundle.spec.channels
@@ -159,8 +173,9 @@ class ReportToImage:
             batch_seeds = seeds[first : first + self._max_batch_images]
             batch = slice(first, first + len(batch_seeds))
             prompts = [prompt_ids] * len(batch_seeds)
+            kept_codes = None if kept is None else kept.expand(len(batch_seeds), *kept.shape)
             rows = stream_image_tokens(
-                self.bundle.model, self.bundle.layout, prompts, request.rules, batch_seeds, self.backend
+                self.bundle.model, self.bundle.layout, prompts, request.rules, batch_seeds, self.backend, kept_codes
             )
             next_preview = 0.0
             with contextlib.closing(rows):
@@ -179,25 +194,30 @@ class ReportToImage:
         result = GenerationResult(images, torch.cat(batches), prompt, request, provenance, seeds)
         yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
 
-    def draw_codes(self, requests: Sequence[GenerationRequest]) -> torch.Tensor:
+    def draw_codes(
+        self, requests: Sequence[GenerationRequest], should_stop: Callable[[], bool] | None = None
+    ) -> torch.Tensor:
         """Draws the first image of each request as codes, all in one batch.
 
         Args:
             requests: At least one; all with the same sampling rules.
+            should_stop: Asked after each grid row but the last.
 
         Returns:
             int64 (n, h, w) on the CPU; what `finish` makes pictures of.
 
         Raises:
             GenerationError: If the rules differ, a request does not fit the bundle, or the model is damaged.
+            GenerationStopped: If `should_stop` returned true.
             ReportError: If a report holds nothing that can become a prompt.
         """
         rules = requests[0].rules
         if any(request.rules != rules for request in requests):
             raise GenerationError("the requests of a batch differ in their sampling rules: draw them one after another")
-        prompts = [self._reader.token_ids(self.prompt(request)) for request in requests]
+        prompts = [self.reader.token_ids(self.prompt(request)) for request in requests]
         seeds = [request.seed for request in requests]
-        return decode_image_tokens(self.bundle.model, self.bundle.layout, prompts, rules, seeds, backend=self.backend)
+        model, layout = self.bundle.model, self.bundle.layout
+        return decode_image_tokens(model, layout, prompts, rules, seeds, should_stop=should_stop, backend=self.backend)
 
     def finish(self, request: GenerationRequest, codes: torch.Tensor) -> GenerationResult:
         """Makes the pictures of a request's codes (n, h, w); may run in another thread than the model."""

@@ -1,7 +1,7 @@
-"""Text in the pixels: how many small bright letter-like things stand side by side in lines.
+"""Text in the pixels: how many small bright letter-like things stand side by side in lines, and a way to cover them.
 
 Only upright writing that is brighter than what surrounds it counts. It is not read: nothing that the pixels may tell
-of a person leaves this module, only a count.
+of a person leaves this module, only a count and pixels without it.
 """
 
 from typing import NamedTuple
@@ -29,6 +29,7 @@ _HEIGHT_RATIO = 1.7  # between letters of a line: capitals and small ones
 _OFFSET = 0.4  # between the lower or upper ends of neighbours, of the height
 _GAP = 1.3  # between neighbours, of the height: a space is part of a line
 _BRIGHTNESS_SPREAD = 26  # of 255: writing has one brightness, bones and wires do not
+_COVER_MARGIN = 0.35  # around a covered line, of its letters' height
 
 
 class _Letter(NamedTuple):
@@ -52,12 +53,48 @@ def count_letters_in_lines(pixels: NDArray[np.float32]) -> int:
     Args:
         pixels: (H, W) or (H, W, 3), range [0, 1]; of colours the brightest channel counts.
     """
-    return sum(size for size in _line_sizes(_letters(_detail(pixels))) if size >= LEAST_LINE)
+    return sum(map(len, _lines(_letters(_detail(pixels)))))
+
+
+def cover_letters_in_lines(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Covers the lines of letters with what surrounds them, without an edge that would tell where they were.
+
+    Args:
+        pixels: (H, W) or (H, W, 3), range [0, 1].
+
+    Returns:
+        The pixels, changed only in the lines' boxes, and the number of letters covered; the same array where there is
+        none.
+    """
+    lines = _lines(_letters(_detail(pixels)))
+    if not lines:
+        return pixels, 0
+    step = _step(pixels)
+    covered = np.zeros(pixels.shape[:2], dtype=bool)
+    tallest = 1
+    for line in lines:
+        height = max(letter.height for letter in line)
+        margin = max(2, round(_COVER_MARGIN * height))
+        top, bottom = min(letter.top for letter in line) - margin, max(letter.bottom for letter in line) + margin
+        left, right = line[0].left - margin, max(letter.right for letter in line) + margin
+        covered[max(0, top * step) : bottom * step, max(0, left * step) : right * step] = True
+        tallest = max(tallest, height * step)
+    nearest = ndimage.distance_transform_edt(covered, return_distances=False, return_indices=True)
+    filled = pixels[tuple(nearest)]
+    sigma = (tallest / 3, tallest / 3) + (0,) * (pixels.ndim - 2)
+    smooth = ndimage.gaussian_filter(filled, sigma)
+    out = pixels.copy()
+    out[covered] = smooth[covered]
+    return out, sum(map(len, lines))
+
+
+def _step(pixels: NDArray[np.float32]) -> int:
+    return max(1, -(-max(pixels.shape[:2]) // DETAIL_SIDE_PX))
 
 
 def _detail(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The brightness of every n-th row and column, in 8 bits."""
-    step = max(1, -(-max(pixels.shape) // DETAIL_SIDE_PX))
+    step = _step(pixels)
     thinned = pixels[step // 2 :: step, step // 2 :: step]
     detail = np.empty(thinned.shape[:2], dtype=np.uint8)
     for start in range(0, len(detail), _STRIP_ROWS):
@@ -116,8 +153,8 @@ def _letters(detail: NDArray[np.uint8]) -> list[_Letter]:
     return letters
 
 
-def _line_sizes(letters: list[_Letter]) -> list[int]:
-    """The numbers of letters in chains of neighbours, from left to right."""
+def _lines(letters: list[_Letter]) -> list[list[_Letter]]:
+    """The chains of at least `LEAST_LINE` neighbours, from left to right."""
     lines: list[list[_Letter]] = []
     for letter in sorted(letters):
         line = next((line for line in lines if _continues(line[-1], letter)), None)
@@ -125,7 +162,7 @@ def _line_sizes(letters: list[_Letter]) -> list[int]:
             lines.append([letter])
         else:
             line.append(letter)
-    return [len(line) for line in lines]
+    return [line for line in lines if len(line) >= LEAST_LINE]
 
 
 def _continues(last: _Letter, letter: _Letter) -> bool:

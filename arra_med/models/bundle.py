@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from arra_med.config import StrictModel
 from arra_med.errors import BundleError, TokenizerError
 from arra_med.imaging.view import CanonicalView, Modality
+from arra_med.published_weights import TRANSFORMERS_LOADING
 from arra_med.records.cards import LicenceClass
 from arra_med.runs import atomic_folder, sha256_file, write_json
 from arra_med.tokens.chameleon_layout import ChameleonLayout
@@ -114,9 +115,10 @@ class ModelBundle:
 
         info = read_bundle_info(folder)
         try:
-            model, loading = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, output_loading_info=True
-            )
+            with TRANSFORMERS_LOADING:
+                model, loading = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype, local_files_only=True, output_loading_info=True
+                )
             text_tokenizer = load_text_tokenizer(folder)
             image_tokenizer = load_image_tokenizer(folder / IMAGE_TOKENIZER_FOLDER, device)
         except (BundleError, TokenizerError) as error:
@@ -158,6 +160,14 @@ class ModelBundle:
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
             for file in partial.rglob("*.safetensors"):
                 file.chmod(0o644)  # safetensors lets nobody else read it
+
+
+def read_model_card(folder: Path) -> str:
+    """Returns the text of a bundle's model card; empty if it has none that can be read."""
+    try:
+        return (folder / CARD_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def read_bundle_info(folder: Path) -> BundleInfo:

@@ -24,6 +24,11 @@ def bundled(modality: str, variant: Variant = "arra") -> Path:
     return folder
 
 
+def bundled_folders() -> list[Path]:
+    """Returns the folders of all shipped bundles."""
+    return sorted(path for path in _FOLDER.glob("mini-*") if path.is_dir())
+
+
 def find_bundle(name: str, modality: str) -> Path:
     """Returns the folder of a bundle given as `mini`, `mini-finetuned`, the name of a shipped one, or a path.
 

@@ -10,6 +10,7 @@ import torch
 
 from arra_med.errors import BundleError
 from arra_med.models.chameleon import ChameleonForCausalLM
+from arra_med.published_weights import TRANSFORMERS_LOADING
 from arra_med.tokens.chameleon_layout import ChameleonLayout, read_chameleon_layout
 from arra_med.tokens.chameleon_vocabulary import MARKS, ImageLayout
 
@@ -96,14 +97,15 @@ def model_type_of(location: str) -> str | None:
 def _model(location: str, config: Any) -> ChameleonForCausalLM:
     config.use_cache = False
     try:
-        model, loading = ChameleonForCausalLM.from_pretrained(
-            location,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # named below, with all the others
-            output_loading_info=True,
-        )
+        with TRANSFORMERS_LOADING:
+            model, loading = ChameleonForCausalLM.from_pretrained(
+                location,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # named below, with all the others
+                output_loading_info=True,
+            )
     except Exception as error:  # noqa: BLE001 - transformers and safetensors raise many types for a damaged file
         kind = type(error).__name__
         raise BundleError(

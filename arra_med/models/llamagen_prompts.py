@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from arra_med.errors import BundleError
+from arra_med.published_weights import TRANSFORMERS_LOADING
 
 _IMAGENET_CLASSES = 1000
 
@@ -40,7 +41,8 @@ def open_text_encoder(location: str) -> TextEncoderParts:
     from transformers import AutoTokenizer, T5EncoderModel
 
     try:
-        model, loading = T5EncoderModel.from_pretrained(location, dtype=torch.float32, output_loading_info=True)
+        with TRANSFORMERS_LOADING:
+            model, loading = T5EncoderModel.from_pretrained(location, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError):
         raise BundleError(

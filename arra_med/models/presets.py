@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from arra_med.config import StrictModel
+from arra_med.published_weights import TRANSFORMERS_LOADING
 
 PresetName = Literal[
     "tiny", "mini-12m", "mini-25m", "llamagen-b", "llamagen-l", "llamagen-xl", "llamagen-xxl", "llamagen-3b"
@@ -56,7 +57,7 @@ def random_llama(shape: LlamaShape, vocab_size: int, max_tokens: int, seed: int)
         tie_word_embeddings=shape.tied,
         use_cache=False,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), TRANSFORMERS_LOADING:
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 

@@ -15,6 +15,7 @@ from arra_med.models.llamagen_start import LlamaGenStart, llamagen_start
 from arra_med.models.presets import PRESETS, PresetName, random_llama, train_text_tokenizer
 from arra_med.models.text_pruning import prune_text_vocabulary
 from arra_med.models.vocabulary_extension import add_image_vocabulary
+from arra_med.published_weights import TRANSFORMERS_LOADING
 from arra_med.tokens.chameleon_vocabulary import ImageLayout
 from arra_med.tokens.layout import SequenceLayout
 
@@ -152,7 +153,8 @@ def _pretrained(config: PretrainedStart) -> tuple[Any, Any]:
                 )
             shape.num_hidden_layers = config.num_layers
         tokenizer = AutoTokenizer.from_pretrained(location, **gguf)
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32, config=shape, **gguf)
+        with TRANSFORMERS_LOADING:
+            model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32, config=shape, **gguf)
     except ImportError:
         raise BundleError(f"{config.model}: reading a GGUF file needs the package gguf: pip install gguf") from None
     except (OSError, ValueError):

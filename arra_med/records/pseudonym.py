@@ -63,6 +63,11 @@ class Pseudonymizer:
         return hmac.new(self._key, text.encode(), hashlib.sha256).digest()
 
 
+def throwaway_pseudonymizer() -> Pseudonymizer:
+    """Returns one with a key that nobody keeps, for results that are looked at and not written."""
+    return Pseudonymizer(secrets.token_bytes(_KEY_BYTES))
+
+
 def require_key_id(pseudonymizer: Pseudonymizer, recorded: str, where: Path) -> None:
     """Refuses to add pseudonyms of one key to a file that holds those of another.
 

@@ -18,7 +18,7 @@ from arra_med.records.scrubbing import scrub_text
 from arra_med.records.sections import split_sections
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
 
-__all__ = ["Prompt", "report_prompt", "split_sections"]
+__all__ = ["Prompt", "prompt_prefix", "report_prompt", "split_sections"]
 
 _LIST_NUMBER = re.compile(r"(?:^|(?<=[\n.;] )|(?<=\n))[ \t]*\d{1,2}[.)][ \t]+", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
@@ -79,7 +79,7 @@ def report_prompt(
     if (max_tokens is None) != (count_tokens is None):
         raise ValueError("max_tokens and count_tokens belong together: give both or neither")
     report = scrub_text(report)
-    if not _normalise(report):
+    if not normalised(report):
         raise ReportError("the report is empty: give at least one sentence, such as 'PA view. Pleural effusion.'")
 
     def fits(prompt: str) -> bool:
@@ -88,7 +88,7 @@ def report_prompt(
 
     notices: list[str] = []
     if modality == "photo":
-        text = _longest_that_fits("", [_normalise(report)], fits, notices)
+        text = _longest_that_fits("", [normalised(report)], fits, notices)
         return Prompt(text, "", None, None, None, tuple(notices))
     sections = split_sections(report)
     section, sentences = _describing_section(sections, notices)
@@ -101,21 +101,21 @@ def report_prompt(
         laterality = _prefer(laterality, stated_laterality(stated), "eye", notices)
     age_group = _prefer(age_group, stated_age_group(stated), "age group", notices)
 
-    prefix = _prefix(modality, view, age_group, laterality)
+    prefix = prompt_prefix(modality, view, age_group, laterality)
     text = _longest_that_fits(prefix, sentences, fits, notices)
     return Prompt(text, section, view, age_group, laterality, tuple(notices))
 
 
 def _describing_section(sections: dict[str, str], notices: list[str]) -> tuple[str, list[str]]:
     """Returns the name of the section that describes the image, and its sentences without view, eye and age."""
-    paragraphs = [part for part in re.split(r"\n[ \t]*\n", sections.get("", "")) if _normalise(part)]
-    named = [(name, sections[name]) for name in ("impression", "findings") if _normalise(sections.get(name, ""))]
+    paragraphs = [part for part in re.split(r"\n[ \t]*\n", sections.get("", "")) if normalised(part)]
+    named = [(name, sections[name]) for name in ("impression", "findings") if normalised(sections.get(name, ""))]
     bodies = named + [("", paragraph) for paragraph in reversed(paragraphs)]
     if not bodies:
         found = ", ".join(sorted(name.upper() for name in sections)) or "no text"
         raise ReportError(f"the report holds {found}, but nothing that describes the image: add IMPRESSION or FINDINGS")
     for name, body in bodies:
-        if sentences := without_acquisition(_SENTENCE_END.split(_normalise(body))):
+        if sentences := without_acquisition(_SENTENCE_END.split(normalised(body))):
             if name == "" and len(paragraphs) > 1:
                 notices.append("The report has no IMPRESSION or FINDINGS header: only its last paragraph is used.")
             return name, sentences
@@ -130,7 +130,10 @@ def _prefer(given: _Choice | None, stated: _Choice | None, what: str, notices: l
     return given or stated
 
 
-def _prefix(modality: Modality, view: View | None, age_group: AgeGroup | None, laterality: Laterality | None) -> str:
+def prompt_prefix(
+    modality: Modality, view: View | None, age_group: AgeGroup | None, laterality: Laterality | None
+) -> str:
+    """Returns what a prompt begins with: view, eye and age group."""
     child = "paediatric " if age_group == "child" else ""
     if modality == "cxr":
         return (f"{view} view " if view else "") + child + "chest X-ray image"
@@ -138,11 +141,19 @@ def _prefix(modality: Modality, view: View | None, age_group: AgeGroup | None, l
     return eye + child + "fundus photograph"
 
 
-def _normalise(text: str) -> str:
+def normalised(text: str) -> str:
+    """Returns a text on one line, without list numbers, runs of punctuation and what is no letter at its ends."""
     text = re.sub(r"\s+", " ", _LIST_NUMBER.sub(" ", unicodedata.normalize("NFKC", text)))
     text = re.sub(r"\s+([.,;:!?])", r"\1", text)
     text = re.sub(r"([.,;:!?])(?:\s*[.,;:])+", r"\1", text)
     return text.lstrip(" .,;:-*#)").rstrip(" ,;:-*#") if re.search(r"\w", text) else ""
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Returns where the sentences of a text begin and end, the space between them left out."""
+    starts = [0, *(found.end() for found in _SENTENCE_END.finditer(text))]
+    ends = [*(found.start() for found in _SENTENCE_END.finditer(text)), len(text)]
+    return list(zip(starts, ends, strict=True))
 
 
 def _longest_that_fits(prefix: str, sentences: list[str], fits: Callable[[str], bool], notices: list[str]) -> str:

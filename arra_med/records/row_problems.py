@@ -20,8 +20,12 @@ class RowProblems:
         if not self.rows[rule] or self.rows[rule][-1] != row:
             self.rows[rule].append(row)
 
-    def raise_if_any(self, path: Path, kind: type[UserError]) -> None:
+    def raise_if_any(self, path: Path | str, kind: type[UserError]) -> None:
         """Tells every rule with its rows.
+
+        Args:
+            path: The table, or what the message calls it.
+            kind: The error to raise.
 
         Raises:
             UserError: Of `kind`, if any row breaks a rule.

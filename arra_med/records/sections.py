@@ -1,6 +1,7 @@
 """The sections of a radiology report, found by their headers (MIMIC-CXR style, other styles, or none)."""
 
 import re
+from typing import NamedTuple
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "findings": (
@@ -130,30 +131,61 @@ _TITLE_LINE = re.compile(
 )
 
 
-def split_sections(text: str) -> dict[str, str]:
-    """Splits a report at its headers.
+class SectionSpan(NamedTuple):
+    """A stretch of a report that belongs to one section.
 
-    Headers may be in any case, inline or on a line of their own; a section that occurs twice is joined by a blank line. An
-    upper-case line that holds a section's name ("CT FINDINGS:") opens it too, and one that names the image ("PORTABLE
-    CHEST:") opens the findings, or, with nothing behind it, is technique, as in the section parser published with
-    MIMIC-CXR. Other upper-case words before a colon ("LUNGS:") are part of the text.
+    Attributes:
+        name: Of the section; `""` outside headers.
+        start: Of its text, behind the header.
+        end: Behind its text.
+    """
+
+    name: str
+    start: int
+    end: int
+
+
+def split_sections(text: str) -> dict[str, str]:
+    """Splits a report at its headers; see `section_spans`.
 
     Args:
         text: The whole report.
 
     Returns:
         Text by section name (`findings`, `impression`, `indication`, `comparison`, `technique`, `other`), and `""` for
-        text outside headers. Only sections that hold text are there.
+        text outside headers. Only sections that hold text are there; one that occurs twice is joined by a blank line.
     """
-    text = _TITLE_LINE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _without_titles(unix_lines(text))
     bodies: dict[str, list[str]] = {}
+    for name, start, end in section_spans(text):
+        bodies.setdefault(name, []).append(text[start:end].strip())
+    return {name: "\n\n".join(parts) for name, parts in bodies.items()}
+
+
+def section_spans(text: str) -> list[SectionSpan]:
+    """Finds the sections of a report, in its order.
+
+    Headers may be in any case, inline or on a line of their own. An upper-case line that holds a section's name ("CT
+    FINDINGS:") opens it too, and one that names the image ("PORTABLE CHEST:") opens the findings, or, with nothing behind
+    it, is technique, as in the section parser published with MIMIC-CXR. Other upper-case words before a colon ("LUNGS:")
+    are part of the text.
+
+    Args:
+        text: The whole report, as `unix_lines` gives it.
+
+    Returns:
+        Stretches that hold text.
+    """
+    text = _without_titles(text)
+    spans: list[SectionSpan] = []
     section, start, body_start = "", 0, 0
 
     def close(end: int) -> None:
         # The words of a header that names the image are kept: they hold the view.
         names_the_image = start < body_start
         empty = names_the_image and not text[body_start:end].strip()
-        bodies.setdefault("technique" if empty else section, []).append(text[start:end])
+        if text[start:end].strip():
+            spans.append(SectionSpan("technique" if empty else section, start, end))
 
     for header in _HEADER.finditer(text):
         name = header["after_sentence"] or header["within_line"] or header["own_line"]
@@ -165,8 +197,16 @@ def split_sections(text: str) -> dict[str, str]:
         if not name and not _contained_section(header["upper_case"]):
             start = header.start()
     close(len(text))
-    joined = {name: "\n\n".join(body.strip() for body in parts if body.strip()) for name, parts in bodies.items()}
-    return {name: body for name, body in joined.items() if body}
+    return spans
+
+
+def unix_lines(text: str) -> str:
+    """Returns a text whose lines end with a line feed alone."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _without_titles(text: str) -> str:
+    return _TITLE_LINE.sub(lambda title: " " * len(title[0]), text)
 
 
 def _contained_section(words: str) -> str | None:

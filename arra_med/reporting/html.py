@@ -43,6 +43,12 @@ class _Text:
 
 
 @dataclass(frozen=True)
+class _Marked:
+    kind: ClassVar[str] = "marked"
+    parts: tuple[tuple[str, bool | None], ...]
+
+
+@dataclass(frozen=True)
 class _Facts:
     kind: ClassVar[str] = "facts"
     facts: tuple[tuple[str, Cell], ...]
@@ -97,6 +103,10 @@ class Section:
     def text(self, words: str) -> Self:
         """Adds a paragraph."""
         return self._add(_Text(words))
+
+    def marked(self, parts: Iterable[tuple[str, bool | None]]) -> Self:
+        """Adds a paragraph of parts that are marked (True), struck out in grey (False) or plain (None)."""
+        return self._add(_Marked(tuple(parts)))
 
     def facts(self, facts: Mapping[str, Value]) -> Self:
         """Adds key figures: a large value over a small name each."""

@@ -1,15 +1,64 @@
 """What held-out images say of a stand-in teacher or judge: AUROC for each finding, retrieval of labels."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from arra_med.errors import EncoderError
+from arra_med.runs import write_json
+
+MEASURES_FILE = "held_out.json"
+"""Beside the encoder's folder."""
+
 MIN_POSITIVES = 30
 """Below this many images with (or without) a finding its AUROC is listed, but is no headline."""
 
 RETRIEVAL_DEPTHS = (1, 5, 10)
+
+
+def write_measures(out: Path, told: dict[str, Any]) -> None:
+    """Writes `held_out.json` into a training's folder, atomically."""
+    write_json(out / MEASURES_FILE, told)
+
+
+def read_aurocs(out: Path, weights_sha256: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Reads a classifier's `finding_aurocs` from `held_out.json`.
+
+    Args:
+        out: The training's folder.
+        weights_sha256: Fingerprint of the classifier as it was loaded.
+
+    Returns:
+        By group of held-out images and by source; empty where nobody measured, or other weights were measured.
+
+    Raises:
+        EncoderError: If the file is damaged.
+    """
+    path = out / MEASURES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["weights_sha256"] != weights_sha256:
+            return {}
+        measured = {group: values["auroc"] for group, values in told["held_out"].items()}
+        for rows in (rows for sources in measured.values() for rows in sources.values()):
+            for row in rows:
+                _require_row(row)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise EncoderError(f"{path}: is damaged; train the classifier again, or copy its folder again") from None
+    return measured
+
+
+def _require_row(row: dict[str, Any]) -> None:
+    area, counts = row["auroc"], (row["num_positive"], row["num_negative"])
+    fits = area is None or (isinstance(area, float | int) and 0 <= area <= 1)
+    if not (fits and isinstance(row["finding"], str) and all(isinstance(count, int) for count in counts)):
+        raise ValueError
 
 
 def finding_aurocs(scores: np.ndarray, targets: np.ndarray, findings: Sequence[str]) -> list[dict[str, Any]]:

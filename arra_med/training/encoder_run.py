@@ -2,10 +2,9 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from arra_med.config import dump_config, resolve_device
@@ -15,7 +14,7 @@ from arra_med.encoders import load_encoder
 from arra_med.encoders.provenance import EncoderProvenance, write_provenance
 from arra_med.errors import TrainingError
 from arra_med.imaging.view import CanonicalView
-from arra_med.runs import atomic_file, versions, write_json
+from arra_med.runs import atomic_file, versions
 from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.autoencoder_task import AutoencoderTask
 from arra_med.training.classifier_task import ClassifierTask
@@ -28,11 +27,14 @@ from arra_med.training.encoder_data import (
     source_vocabulary,
     training_images,
 )
+from arra_med.training.encoder_metrics import write_measures
 from arra_med.training.encoder_settings import AutoencoderSettings, ClassifierSettings, ClipSettings, EncoderTrainConfig
 from arra_med.training.encoder_task import EncoderTask
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 ENCODER_FOLDER = "encoder"
-MEASURES_FILE = "held_out.json"
 
 _BETAS = (0.9, 0.98)
 _SEED_STRIDE = 1_000_003
@@ -58,6 +60,8 @@ def train_encoder(config: EncoderTrainConfig, out: Path, resume: bool = True) ->
         EncoderError: If the encoder to start from cannot be loaded.
         TrainingError: If the loss is not finite (the last checkpoint is kept), or the checkpoint is another training's.
     """
+    from torch.utils.tensorboard import SummaryWriter  # the extra `train`; the app reads these settings without it
+
     studies = StudySet.open(config.studies)
     images, held_out = training_images(studies, config), held_out_images(studies, config)
     dump_config(config, out / "config.yaml")
@@ -91,7 +95,7 @@ class _EncoderRun:
         self.optimizer = _optimizer(self.task.network, config)
         self.step = 0
 
-    def train(self, log: SummaryWriter) -> None:
+    def train(self, log: "SummaryWriter") -> None:
         config = self.config
         progress = tqdm(total=config.steps, initial=self.step, desc="encoder", unit="step", dynamic_ncols=True)
         while self.step < config.steps:
@@ -191,7 +195,7 @@ class _EncoderRun:
             },
             "versions": versions(),
         }
-        write_json(self.out / MEASURES_FILE, measures)
+        write_measures(self.out, measures)
         return measures
 
     def _identity(self) -> str:

@@ -165,7 +165,7 @@ def _trainer(
         codebook=image_tokenizer.codebook if config.consistency is not None else None,
     )
     shared: dict[str, Any] = {"layout": start.layout, "text_tokenizer": start.text_tokenizer, "seed": config.seed}
-    shared["sources"] = config.sources
+    held_out_sources = config.sources if config.held_out_sources is None else config.held_out_sources
     training = TrainingDataset(
         corpus,
         "train",
@@ -173,10 +173,11 @@ def _trainer(
         token_noise=config.token_noise,
         repeat_threshold=config.repeat_threshold,
         teachers=teachers,
+        sources=config.sources,
         fold=config.fold,
         **shared,
     )
-    held_out = TrainingDataset(corpus, "validation", evaluation=True, **shared)
+    held_out = TrainingDataset(corpus, "validation", evaluation=True, sources=held_out_sources, **shared)
     batch_of_all = config.batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     return TaskTrainer(
         max_norm=config.max_norm,

@@ -33,7 +33,8 @@ class TrainConfig(StrictModel):
         start: What to start from.
         alignment: ARRA's block, or a list of them, one for each teacher; absent for direct fine-tuning.
         consistency: reAR's regulariser towards the image tokenizer's own embeddings, or `null`.
-        sources: Only images of these sources train and are held out; empty takes all.
+        sources: Only images of these sources train; empty takes all.
+        held_out_sources: Only images of these give the held-out loss; `null` takes `sources`, empty takes all.
         fold: Only these patients of the train split train; a judge of another fold has then seen none of them.
         max_text_tokens: Longest prompt.
         prompt_dropout: Share of sequences without prompt, which trains the unconditional branch of guidance.
@@ -74,6 +75,7 @@ class TrainConfig(StrictModel):
     alignment: Annotated[tuple[AlignmentConfig, ...], BeforeValidator(_listed)] = ()
     consistency: ConsistencyConfig | None = None
     sources: tuple[str, ...] = ()
+    held_out_sources: tuple[str, ...] | None = None
     fold: PatientFold = PatientFold()
     max_text_tokens: int = Field(default=64, gt=0)
     prompt_dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -4,13 +4,12 @@ import contextlib
 import dataclasses
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from arra_med.config import Device, StrictModel, dump_config, resolve_device
@@ -25,6 +24,9 @@ from arra_med.tokens.vq import VQConfig, VQTokenizer
 from arra_med.training.allocator import keep_freed_memory
 from arra_med.training.descent import cosine_rate, descend
 from arra_med.training.tokenizer_losses import TokenizerLossConfig, TokenizerObjective
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 _GRID_COLUMNS = 8
 
@@ -80,6 +82,8 @@ def train_tokenizer(config: TokenizerTrainConfig, out: Path, resume: bool = True
         StudySetError: If the study set does not fit the tokenizer.
         TrainingError: If a loss is not finite; the last checkpoint is kept.
     """
+    from torch.utils.tensorboard import SummaryWriter  # the extra `train`; the app reads these settings without it
+
     studies = StudySet.open(config.studies)
     _check_fit(studies, config)
     dump_config(config, out / "config.yaml")
@@ -112,7 +116,7 @@ class _TokenizerRun:
         )
         self.step = 0
 
-    def train(self, log: SummaryWriter) -> None:
+    def train(self, log: "SummaryWriter") -> None:
         config = self.config
         progress = tqdm(total=config.steps, initial=self.step, desc="tokenizer", unit="step", dynamic_ncols=True)
         while self.step < config.steps:

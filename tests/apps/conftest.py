@@ -2,9 +2,8 @@
 
 import dataclasses
 import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -66,6 +65,12 @@ class Slow(ReportToImage):
             time.sleep(1.5)
             yield update
 
+    def draw_codes(
+        self, requests: Sequence[GenerationRequest], should_stop: Callable[[], bool] | None = None
+    ) -> torch.Tensor:
+        time.sleep(0.7)
+        return super().draw_codes(requests, should_stop)
+
 
 @pytest.fixture(scope="session")
 def choices(tmp_path_factory: pytest.TempPathFactory) -> list[ModelChoice]:
@@ -87,10 +92,9 @@ def page_url(choices: list[ModelChoice]) -> Iterator[str]:
     from arra_med_apps.app import serve
 
     before = os.environ.get("GRADIO_TEMP_DIR")
-    app, folder = serve(choices, "127.0.0.1", 0, open_browser=False)
-    yield app.local_url
-    app.close(verbose=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    served = serve(choices, "127.0.0.1", 0, open_browser=False)
+    yield served.page.local_url
+    served.close()
     if before is None:
         os.environ.pop("GRADIO_TEMP_DIR", None)
     else:

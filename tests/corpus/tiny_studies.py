@@ -63,8 +63,10 @@ def study_row(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def write_records(folder: Path, records: Sequence[StudyRecord], views: Sequence[np.ndarray]) -> Path:
-    """Writes a study set of one shard with these records and views of 16 px."""
+def write_records(
+    folder: Path, records: Sequence[StudyRecord], views: Sequence[np.ndarray], spec: CanonicalView = SPEC
+) -> Path:
+    """Writes a study set of one shard with these records and views."""
     rows = [
         {
             **record_row(record),
@@ -79,7 +81,7 @@ def write_records(folder: Path, records: Sequence[StudyRecord], views: Sequence[
         for record, view in zip(records, views, strict=True)
     ]
     write_table(study_shard_path(folder, "one"), rows, STUDY_SCHEMA, {"fingerprint": "one"})
-    finish_study_set(folder, ["one"], spec=SPEC, num_quarantined=0, skipped={}, key_id="key")
+    finish_study_set(folder, ["one"], spec=spec, num_quarantined=0, skipped={}, key_id="key")
     return folder
 
 

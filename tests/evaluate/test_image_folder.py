@@ -6,12 +6,19 @@ import pytest
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.image_folder import read_view_folder
 from arra_med.generate.export_png import write_png
+from arra_med.generate.session import DIGITAL_SOURCE_TYPE
 
 PICTURE = np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1))
 
 
 def write(path: Path, **marks: bool) -> None:
-    made_from = {"modality": "cxr", "versions": {"arra-med": "1"}, "bundle": {"name": "b", "sha256": "0"}}
+    made_from = {
+        "modality": "cxr",
+        "versions": {"arra-med": "1"},
+        "bundle": {"name": "b", "sha256": "0"},
+        "digital_source_type": DIGITAL_SOURCE_TYPE,
+        "notice": "Synthetic.",
+    }
     write_png(path, PICTURE, {**made_from, "marks": marks})
 
 

@@ -1,14 +1,28 @@
 """The compiled decoder against the models' own transformers code."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 from arra_med.errors import GenerationError
+from arra_med.generate import cpu_arithmetic, cpu_kernels
 from arra_med.generate.cpu_backend import CpuBackend, unsupported_reason
-from arra_med.generate.decoding import decode_image_tokens, open_backend
+from arra_med.generate.cuda_backend import CudaGraphBackend
+from arra_med.generate.decoding import FREE, decode_image_tokens, open_backend, stream_image_tokens
 from arra_med.generate.sampling import SamplingRules
+from arra_med.generate.transformers_backend import TransformersBackend
 from arra_med.tokens.layout import SequenceLayout
 
 SHORT, LONG = [5, 6], [7, 8, 9, 10, 11, 12, 13]
@@ -38,7 +52,7 @@ def llama(layout: SequenceLayout, **settings) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**shape, **settings})).eval()
 
 
-@pytest.fixture(params=["grouped", "tied", "bfloat16", "llama3", "wide heads"])
+@pytest.fixture(params=["grouped", "tied", "bfloat16", "llama3", "wide heads", "odd sizes", "many heads"])
 def any_llama(request: pytest.FixtureRequest, model: PreTrainedModel, layout: SequenceLayout) -> PreTrainedModel:
     scaled = {
         "rope_type": "llama3",
@@ -53,7 +67,9 @@ def any_llama(request: pytest.FixtureRequest, model: PreTrainedModel, layout: Se
         "tied": lambda: llama(layout, tie_word_embeddings=True),
         "bfloat16": lambda: llama(layout).bfloat16().float(),
         "llama3": lambda: llama(layout, rope_parameters=scaled),
-        "wide heads": lambda: llama(layout, head_dim=20, num_key_value_heads=1),
+        "wide heads": lambda: llama(layout, head_dim=40, num_key_value_heads=1),
+        "odd sizes": lambda: llama(layout, hidden_size=36, intermediate_size=37, head_dim=6),
+        "many heads": lambda: llama(layout, hidden_size=42, num_attention_heads=14, head_dim=4, num_key_value_heads=2),
     }[request.param]()
 
 
@@ -65,6 +81,46 @@ def test_tokens_equal_those_of_transformers(any_llama: PreTrainedModel, layout: 
     found = decode_image_tokens(any_llama, layout, prompts, rules, [4, 9, 11], backend=backend)
     assert torch.equal(found, expected)
     assert len(found.unique()) > 3
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_a_window_of_drafts_gives_the_tokens_of_one_pass_a_token(
+    any_llama: PreTrainedModel, layout: SequenceLayout, rules: SamplingRules
+):
+    prompt, (height, width) = layout.prompt_ids(LONG), layout.grid
+    torch.manual_seed(1)
+    noise = -torch.empty(height, width, 1, layout.vocabulary.codebook_size).exponential_().log()
+    kept = torch.full((height, 1, width), FREE)
+    kept[1, 0, 1:3] = torch.tensor([20, 3])
+    for forced in (None, kept):
+        drawn, passes = [], []
+        for window in (1, 3, 8):
+            rows = TransformersBackend(any_llama, layout, window).start([prompt], rules)
+            codes = [rows.next_row(noise[row], None if forced is None else forced[row]) for row in range(height)]
+            drawn.append(torch.cat(codes))
+            passes.append(rows.passes)
+        assert torch.equal(drawn[0], drawn[1])
+        assert torch.equal(drawn[0], drawn[2])
+        assert passes[0] == height * width >= passes[1]
+        if forced is not None:
+            assert drawn[0][1, 1:3].tolist() == [20, 3]
+            assert passes[0] > passes[1]  # two drafts that are known to be right
+    assert rows.is_finite
+
+
+def test_several_images_and_caches_that_forget_are_read_token_by_token(layout: SequenceLayout):
+    prompt, noise = layout.prompt_ids(SHORT), torch.zeros(layout.grid[1], 2, layout.vocabulary.codebook_size)
+    rows = TransformersBackend(llama(layout), layout).start([prompt, prompt], SamplingRules())
+    rows.next_row(noise)
+    assert rows.passes == layout.grid[1]
+    shape = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 8}
+    settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    forgets = Gemma3ForCausalLM(
+        Gemma3TextConfig(vocab_size=layout.vocabulary.vocab_size, num_key_value_heads=4, **settings, **shape)
+    ).eval()
+    rows = TransformersBackend(forgets, layout).start([prompt], SamplingRules())
+    rows.next_row(noise[:, :1])
+    assert rows.passes == layout.grid[1]
 
 
 def test_logits_equal_a_forward_pass_in_float64(any_llama: PreTrainedModel, layout: SequenceLayout):
@@ -117,6 +173,46 @@ def test_int8_stays_close_and_legal(layout: SequenceLayout):
     assert 0 < change < 0.05 * logits["cpu"].std()
 
 
+@pytest.mark.parametrize("name", ["transformers", "cpu", "captured step"])
+def test_kept_codes_stay_and_the_others_follow_them(name: str, model: PreTrainedModel, layout: SequenceLayout):
+    prompts, seeds = [layout.prompt_ids(SHORT), layout.prompt_ids(LONG)], [4, 9]
+    rules = SamplingRules(guidance_scale=1.5, top_k=20)
+    backend = CudaGraphBackend(model, layout) if name == "captured step" else open_backend(name, model, layout)
+
+    def drawn(kept: torch.Tensor | None) -> torch.Tensor:
+        *_, codes = stream_image_tokens(model, layout, prompts, rules, seeds, backend, kept)
+        return codes
+
+    free = drawn(None)
+    assert torch.equal(drawn(torch.full((2, 3, 4), FREE)), free)
+    assert torch.equal(drawn(free), free)
+    own_rest = free.clone()
+    own_rest[:, 1, 2:] = FREE
+    assert torch.equal(drawn(own_rest), free)  # the same codes before, and the same random numbers
+    other = free.clone()
+    other[:, 0] = (free[:, 0] + 1) % 24
+    other[:, 1, 1:3] = FREE
+    found = drawn(other)
+    keeps = other != FREE
+    assert torch.equal(found[keeps], other[keeps])
+    assert not torch.equal(found[~keeps], free[~keeps])
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        (torch.full((1, 4, 3), FREE), "shape .1, 4, 3., required is .1, 3, 4."),
+        (torch.full((1, 3, 4), 24), "lie between 24 and 24, the codebook has 0 to 23"),
+        (torch.full((1, 3, 4), -2), "lie between -2 and -2"),
+    ],
+)
+def test_kept_codes_that_do_not_fit_are_one_sentence(
+    kept: torch.Tensor, sentence: str, model: PreTrainedModel, layout: SequenceLayout
+):
+    with pytest.raises(GenerationError, match=sentence):
+        next(stream_image_tokens(model, layout, [layout.prompt_ids(SHORT)], SamplingRules(), [0], kept=kept))
+
+
 def test_auto_takes_the_compiled_decoder_where_it_can(model: PreTrainedModel, layout: SequenceLayout):
     other = GPT2LMHeadModel(GPT2Config(vocab_size=48, n_embd=16, n_layer=1, n_head=2, n_positions=64))
     assert open_backend("auto", model, layout).name == "cpu"
@@ -131,7 +227,9 @@ def test_what_it_cannot_decode_is_one_sentence(model: PreTrainedModel, layout: S
     with pytest.raises(GenerationError, match="LlamaForCausalLM alone, this is GPT2LMHeadModel: choose the transf"):
         open_backend("cpu", other, layout)
     assert "biases" in str(unsupported_reason(llama(layout, attention_bias=True), layout))
-    assert "no multiples of 4" in str(unsupported_reason(llama(layout, head_dim=6), layout))
+    odd = llama(layout)
+    odd.model.layers[0].self_attn.head_dim = 7
+    assert "an odd size (7)" in str(unsupported_reason(odd, layout))
     dynamic = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     assert "changes with the length" in str(unsupported_reason(llama(layout, rope_parameters=dynamic), layout))
 
@@ -143,3 +241,9 @@ def test_damaged_weights_are_an_error(layout: SequenceLayout):
     backend = open_backend("cpu", model, layout)
     with pytest.raises(GenerationError, match="not finite in image row 1"):
         decode_image_tokens(model, layout, [layout.prompt_ids(SHORT)], SamplingRules(), [0], backend=backend)
+
+
+def test_kernels_compiled_with_other_arithmetic_are_not_taken_from_disk():
+    # Numba knows what it kept by the content of the kernels' file, into which the other file's functions are inlined.
+    found = hashlib.sha256(Path(cpu_arithmetic.__file__).read_bytes()).hexdigest()
+    assert found == cpu_kernels.ARITHMETIC_SHA256, "write the hash of cpu_arithmetic.py into cpu_kernels.py"

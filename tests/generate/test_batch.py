@@ -23,6 +23,8 @@ from arra_med.errors import GenerationError
 from arra_med.generate import batch_worker
 from arra_med.generate.batch import BatchReport, draw_table
 from arra_med.generate.batch_plan import plan_batches, plan_images, request_sha256
+from arra_med.generate.batch_worker import Watcher
+from arra_med.generate.decoding import GenerationStopped
 from arra_med.generate.export import ExportChoice, read_provenance
 from arra_med.generate.marks import Marks
 from arra_med.generate.prompt_table import read_prompt_table
@@ -287,6 +289,30 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     assert 0 < len(kept) < 12
     assert not list(out.glob("*.partial"))
     assert draw(table, bundle_folder, out, batch_size=2).kept == len(kept)
+    assert contents(out) == whole
+
+
+def test_a_watcher_lends_the_model_sees_every_image_and_stops_between_two_rows(
+    table: Path, bundle_folder: Path, whole: dict[str, bytes], tmp_path: Path
+):
+    told: list[tuple[int, int]] = []
+    seen: list[str] = []
+    watcher = Watcher(
+        session=ReportToImage(ModelBundle.load(bundle_folder), backend="transformers"),
+        progress=lambda done, total: told.append((done, total)),
+        image=lambda image, _: seen.append(image.name),
+        should_stop=lambda: bool(told and told[-1][0]),
+    )
+    out = tmp_path / "out"
+    with pytest.raises(GenerationStopped):
+        draw(table, bundle_folder, out, batch_size=2, open_bundle=pytest.fail, watcher=watcher)
+    assert told[0] == (0, 12)
+    assert 0 < told[-1][0] <= len(index(out)) == len(seen) < 12
+    told.clear()
+    on = watcher._replace(should_stop=None)
+    draw(table, bundle_folder, out, batch_size=2, open_bundle=pytest.fail, watcher=on)
+    assert told[-1] == (12, 12)
+    assert sorted(seen) == sorted(row["id"] for row in ROWS)
     assert contents(out) == whole
 
 

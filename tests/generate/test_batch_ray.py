@@ -2,15 +2,18 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pytest
 
 from arra_med.corpus.engine import LOCAL, EngineChoice
 from arra_med.errors import EngineError, GenerationError
 from arra_med.generate.batch import BatchReport, draw_table
+from arra_med.generate.batch_checked import TableCheck
+from arra_med.generate.checking import ImageVerdict
 from arra_med.generate.prompt_table import read_prompt_table
 from arra_med.models.bundle import ModelBundle
 
@@ -103,6 +106,34 @@ def test_a_killed_worker_costs_no_image_and_the_files_are_those_of_the_local_eng
     assert draw(table, bundle_folder, tmp_path / "there", engine).kept == NUM_IMAGES
     with pytest.raises(GenerationError, match="the memory is full with one image at a time"):
         draw(table, bundle_folder, tmp_path / "full", engine, open_bundle=full_memory)
+
+
+class Picky:
+    """Rejects half of all pictures, by their content."""
+
+    identity: ClassVar[dict[str, Any]] = {"reference_sha256": "cd" * 32}
+
+    def judge(self, images: np.ndarray, request: Any, kept: Sequence[np.ndarray] = ()) -> list[ImageVerdict]:
+        numbers = [int(image.astype(np.int64).sum()) for image in images]
+        return [ImageVerdict({"novelty": 1.0}, ("novelty",) * (number % 2)) for number in numbers]
+
+
+def test_a_checked_table_is_the_same_on_a_cluster(
+    cluster: "Cluster", table: Path, bundle_folder: Path, tmp_path: Path
+) -> None:
+    import sys
+
+    import ray.cloudpickle
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    check = TableCheck(lambda device: Picky(), Picky.identity)
+    there = draw(
+        table, bundle_folder, tmp_path / "there", EngineChoice(kind="ray", address=cluster.address), check=check
+    )
+    here = draw(table, bundle_folder, tmp_path / "here", LOCAL, check=check)
+    assert there.check == here.check
+    assert 0 < here.check.num_rejected < NUM_IMAGES
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 def test_without_a_cluster_the_message_says_how_to_start_one(table: Path, bundle_folder: Path, tmp_path: Path) -> None:

@@ -84,6 +84,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         read_prompt_table(tmp_path / "none.csv", modality="cxr")
 
 
+def test_too_many_rows_are_refused_with_the_command_and_the_table_is_called_as_asked(tmp_path: Path):
+    text = "report\nEffusion.\nNormal.\nPneumothorax.\n"
+    assert len(read(tmp_path, text, max_rows=3)) == 3
+    with pytest.raises(
+        GenerationError, match="^the table: has more than 2 reports.* arra-med generate --prompts"
+    ) as told:
+        read(tmp_path, text, max_rows=2, shown="the table")
+    assert str(tmp_path) not in str(told.value)
+
+
 def test_a_table_names_its_modality_if_all_rows_do(tmp_path: Path):
     path = tmp_path / "prompts.csv"
     for rows, modality in (("fundus,a\nfundus,b", "fundus"), ("fundus,a\n,b", None), ("ct,a", None)):

@@ -110,10 +110,10 @@ def test_a_full_disk_leaves_whole_files_only_and_one_sentence(
 ):
     write_json = export.write_json
 
-    def fail_at_the_second(path: Path, value: dict) -> None:
+    def fail_at_the_second(path: Path, value: dict, mode: int) -> None:
         if value["seed"] == 8:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_json(path, value)
+        write_json(path, value, mode)
 
     monkeypatch.setattr(export, "write_json", fail_at_the_second)
     with pytest.raises(

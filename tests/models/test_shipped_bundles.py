@@ -1,5 +1,6 @@
 """The bundles inside the package: whole, small, honestly licensed, and open with plain transformers."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,12 @@ def test_the_chest_twins_differ_by_the_alignment_alone() -> None:
     for hashed in ("study_set_sha256", "tokenizer_sha256", "sequences"):
         assert arra.training[hashed] == finetuned.training[hashed]
     assert arra.layout == finetuned.layout
+
+
+def test_bundles_opened_by_several_threads_at_once_are_all_whole_and_so_is_the_next() -> None:
+    """Two loads inside transformers at once would leave every later model of the process without tied weights."""
+    names = [FOLDERS[0], FOLDERS[-1]] * 3
+    with ThreadPoolExecutor(len(names)) as threads:
+        opened = list(threads.map(ModelBundle.load, names))
+    for bundle in [*opened, ModelBundle.load(FOLDERS[0])]:
+        assert bundle.model.lm_head.weight is bundle.model.model.embed_tokens.weight

@@ -175,3 +175,12 @@ def test_a_corpus_of_other_tokens_or_views_than_the_bundles_is_refused(
 
 def test_presets_have_whole_heads() -> None:
     assert all(shape.hidden_size % shape.num_heads == 0 for shape in PRESETS.values())
+
+
+def test_held_out_images_may_come_from_sources_of_their_own(
+    tiny_data: TinyData, baseline: Path, tmp_path: Path
+) -> None:
+    train(settings(tiny_data, sources=("nih_cxr14",), held_out_sources=()), tmp_path / "all")
+    assert logged(tmp_path / "all", "eval_loss") == logged(baseline, "eval_loss")
+    with pytest.raises(CorpusError, match="no image of the chosen sources and fold is in split validation"):
+        train(settings(tiny_data, held_out_sources=("kermany_pneumonia",)), tmp_path / "none")

@@ -11,18 +11,45 @@ import numpy as np
 from PIL import Image
 
 from arra_med.records.report import Prompt
+from arra_med.records.report_parts import ReportPart
 from arra_med_apps import words
+from arra_med_apps.generate_tab import words as own_words
 
 _LIVE_FORMAT = "PNG"
 
 
-def prompt_panel(prompt: Prompt) -> str:
-    """Returns the prompt and its notices."""
-    notices = "".join(f"<li>{html.escape(notice)}</li>" for notice in prompt.notices)
+def prompt_panel(prompt: Prompt, parts: Sequence[ReportPart] = (), notices: Sequence[str] = ()) -> str:
+    """Returns the prompt, its notices and further ones, and what of the report is left out and why."""
     return (
         f'<div class="am-prompt"><span class="am-label">The model reads</span><p>{html.escape(prompt.text)}</p></div>'
-        + (f'<ul class="am-notices">{notices}</ul>' if notices else "")
+        + _notices((*prompt.notices, *notices))
+        + _left_out(parts)
     )
+
+
+def _notices(notices: Sequence[str]) -> str:
+    items = "".join(f"<li>{html.escape(notice)}</li>" for notice in notices)
+    return f'<ul class="am-notices">{items}</ul>' if items else ""
+
+
+def _left_out(parts: Sequence[ReportPart]) -> str:
+    reasons = list(dict.fromkeys(part.reason for part in parts if part.reason and part.text.strip()))
+    if not reasons:
+        return ""
+    text = "".join(_part(part, reasons) for part in parts)
+    listed = "".join(f"<li>{html.escape(words.sentence(reason))}</li>" for reason in reasons)
+    return (
+        f'<details class="am-left-out"><summary>{own_words.LEFT_OUT}: {words.several(len(reasons), "reason")}</summary>'
+        f"<p>{text}</p><ol>{listed}</ol></details>"
+    )
+
+
+def _part(part: ReportPart, reasons: Sequence[str]) -> str:
+    text = html.escape(part.text)
+    if not part.reason or not part.text.strip():
+        return text
+    number = reasons.index(part.reason) + 1
+    return f'<del title="{html.escape(part.reason)}">{text}</del><sup aria-label="left out, reason {number}">{number}</sup>'
 
 
 def prompt_hint(text: str) -> str:
@@ -45,6 +72,11 @@ def problem_panel(text: str) -> str:
     return f'<div class="am-problem" role="alert">{html.escape(text)}</div>'
 
 
+def help_text(text: str) -> str:
+    """Returns a quiet paragraph."""
+    return f'<p class="am-help">{html.escape(text)}</p>'
+
+
 def waiting_panel(text: str, num_images: int) -> str:
     """Returns empty frames under a status line, before the first row of tokens."""
     return _live(text, "", 0.0, [_frame(None, 0.0, i, num_images) for i in range(num_images)])
@@ -63,25 +95,55 @@ def forming_panel(images: np.ndarray, progress: float, seconds_left: float | Non
     return _live(f"Making {words.several(len(images), 'image')}", left, progress, frames)
 
 
+def table_panel(text: str, left: str, progress: float, pictures: Sequence[np.ndarray]) -> str:
+    """Returns how far a table is, over its last finished pictures.
+
+    Args:
+        text: What is done.
+        left: Speed and time left, or empty.
+        progress: Share of the images that are done, 0 to 1.
+        pictures: uint8 (H, W) or (H, W, 3), at most eight.
+    """
+    figures = [
+        f'<figure><img alt="Finished image {at}" src="{data_uri(picture)}"></figure>'
+        for at, picture in enumerate(pictures, start=1)
+    ]
+    return _live(text, left, progress, figures)
+
+
 def note_panel(text: str) -> str:
     """Returns one sentence that is no error, to stand above a half-made picture."""
     return f'<div class="am-note" role="status">{html.escape(text)}</div>'
 
 
-def done_line(num_images: int, seconds: float) -> str:
+def window_panel() -> str:
+    """Returns the window and level controls; page.js works them, in the browser alone."""
+    return (
+        '<svg width="0" height="0" aria-hidden="true" style="position:absolute"><filter id="am-window-filter" '
+        'color-interpolation-filters="sRGB"><feComponentTransfer>'
+        + "".join(f'<feFunc{channel} type="linear" slope="1" intercept="0"/>' for channel in "RGB")
+        + '</feComponentTransfer></filter></svg><div class="am-window">'
+        '<label>Window <input id="am-window-width" type="range" min="1" max="255" value="255"></label>'
+        '<label>Level <input id="am-window-level" type="range" min="0" max="255" value="128"></label>'
+        '<output id="am-window-shown">255 / 128</output>'
+        '<button id="am-window-reset" type="button">Reset</button></div>'
+    )
+
+
+def done_line(num_images: int, seconds: float, hint: str = "Click an image to enlarge it") -> str:
     """Returns the status line above the finished gallery."""
     return (
         '<div class="am-live"><div class="am-status" role="status"><span>'
         f"{words.several(num_images, 'synthetic image')} made in {words.duration(seconds)}</span>"
-        '<span class="am-muted">Click an image to enlarge it</span></div></div>'
+        f'<span class="am-muted">{html.escape(hint)}</span></div></div>'
     )
 
 
-def settings_panel(settings: Mapping[str, str]) -> str:
-    """Returns the settings as a definition list, in the given order."""
+def settings_panel(settings: Mapping[str, str], cautions: Sequence[str] = ()) -> str:
+    """Returns the settings as a definition list, in the given order, and what to mind."""
     rows = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in settings.items())
     notes = f"<p>{html.escape(words.REPEATABLE)} {html.escape(words.PROVENANCE_HINT)}</p>"
-    return f'<div class="am-settings"><dl>{rows}</dl>{notes}</div>'
+    return f'<div class="am-settings"><dl>{rows}</dl>{_notices(cautions)}{notes}</div>'
 
 
 def model_panel(settings: Mapping[str, str], cautions: Sequence[str], counts: Mapping[str, int]) -> str:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from arra_med_apps import presenting, words
+from arra_med_apps import words
 from arra_med_apps.choices import ModelChoice, Shelf, bundle_choice
 from arra_med_apps.form import MAX_SEED, Form
-from arra_med_apps.handlers import RESULT_OUTPUTS, Handlers
+from arra_med_apps.generate_tab import presenting
+from arra_med_apps.generate_tab.handlers import Handlers
+from arra_med_apps.generate_tab.updates import RESULT_OUTPUTS
 from PIL import Image
 
 from arra_med.errors import BundleError

@@ -2,21 +2,23 @@
 
 import gradio as gr
 
+from arra_med.generate.destinations import destination_names, list_path
+from arra_med.models.licence import ACKNOWLEDGEMENT
 from arra_med.records.study import Modality
-from arra_med_apps import presenting, words
+from arra_med_apps import words
 from arra_med_apps.choices import Shelf
 from arra_med_apps.form import MAX_IMAGES, MAX_REPORT_CHARS
+from arra_med_apps.generate_tab import presenting
+from arra_med_apps.generate_tab import words as own_words
+
+_KEPT_S = 3600
 
 
 class Layout:
-    """Every component that an event reads or changes. Made inside a `gr.Blocks` context."""
+    """Every component that an event reads or changes. Made inside the tab."""
 
     def __init__(self, shelf: Shelf) -> None:
         first = shelf.modalities[0]
-        gr.HTML(
-            f'<header class="am-header"><h1>{words.TITLE}</h1><span>{words.SUBTITLE}</span>'
-            f'<div class="am-banner" role="note">{words.BANNER}</div></header>'
-        )
         with gr.Row(elem_id="am-columns", equal_height=False):
             with gr.Column(scale=5, min_width=320, elem_classes="am-panel"):
                 self._describe(shelf, first)
@@ -50,6 +52,14 @@ class Layout:
                     if example.modality == modality:
                         self.examples.append((gr.Button(example.name, size="sm", min_width=0), example))
             self.example_rows[modality] = row
+        self.upload = gr.UploadButton(
+            own_words.LOAD_FILE, file_types=own_words.FILE_TYPES, size="sm", elem_id="am-upload"
+        )
+        self.reports = gr.State([], time_to_live=_KEPT_S)
+        self.picker = gr.Slider(
+            1, 2, 1, step=1, label=own_words.REPORT_PICKER, visible=False, elem_id="am-picker", buttons=[]
+        )
+        self._table()
         self.prompt = gr.HTML(presenting.prompt_hint(words.PROMPT_WAITING), elem_id="am-prompt")
         with gr.Row(elem_id="am-facts"):
             chest, at_first = first == "cxr", words.AS_REPORTED
@@ -57,6 +67,14 @@ class Layout:
             self.laterality = gr.Radio(words.EYES, value=at_first, label="Eye", visible=not chest, elem_id="am-eye")
             self.age_group = gr.Radio(words.AGE_GROUPS, value=at_first, label="Patient", elem_id="am-age")
         self.num_images = _slider("Number of images", (1, MAX_IMAGES, 1), 2)
+
+    def _table(self) -> None:
+        self.table = gr.State(None, time_to_live=_KEPT_S)
+        with gr.Column(visible=False, elem_id="am-table") as self.table_box:
+            self.table_told = gr.HTML(elem_id="am-table-told")
+            with gr.Row(elem_classes="am-actions"):
+                self.table_draw = gr.Button("Draw all", elem_id="am-table-draw")
+                self.table_stop = gr.Button(own_words.TABLE_STOP, interactive=False, elem_id="am-table-stop")
 
     def _advanced(self, shelf: Shelf, first: Modality) -> None:
         models = shelf.of_modality(first)
@@ -95,10 +113,36 @@ class Layout:
                 self.scaling = gr.Radio(
                     words.SCALINGS, value=words.SCALINGS[0], show_label=False, container=False, elem_id="am-scaling"
                 )
+            gr.HTML(presenting.window_panel(), elem_id="am-window")
             with gr.Accordion("Settings used", open=True, elem_id="am-settings"):
                 self.settings = gr.HTML()
-            with gr.Accordion("Single files (PNG and settings)", open=False, elem_id="am-files"):
-                self.files = gr.File(file_count="multiple", show_label=False, container=False, interactive=False)
+            self._files()
+        self.last = gr.State(None, time_to_live=_KEPT_S)
+        self.history = gr.State([], time_to_live=_KEPT_S)
+        with gr.Accordion(own_words.HISTORY, open=False, elem_id="am-history"):
+            gr.HTML(f'<p class="am-muted">{own_words.HISTORY_HINT}</p>')
+            self.earlier = gr.Gallery(
+                show_label=False, columns=6, height="auto", allow_preview=False, interactive=False, format="png",
+                buttons=[], visible=False, elem_id="am-earlier",
+            )  # fmt: skip
+
+    def _files(self) -> None:
+        with gr.Accordion("Files to take away", open=False, elem_id="am-files"):
+            self.formats = gr.CheckboxGroup(own_words.FORMATS, value=["png"], label="Formats", elem_id="am-formats")
+            self.visible_mark = gr.Checkbox(True, label=own_words.VISIBLE_MARK, elem_id="am-mark")
+            self.keep_report = gr.Checkbox(False, label=own_words.KEEP_REPORT, elem_id="am-keep-report")
+            self.acknowledged = gr.Checkbox(False, label=ACKNOWLEDGEMENT, visible=False, elem_id="am-acknowledged")
+            self.files = gr.File(file_count="multiple", show_label=False, container=False, interactive=False)
+            names = destination_names(list_path())
+            with gr.Group(visible=bool(names)):
+                self.destination = gr.Dropdown(names, label=own_words.SEND, elem_id="am-destination")
+                self.confirmed = gr.Checkbox(False, label=own_words.SEND_CONFIRM, elem_id="am-confirmed")
+                self.send = gr.Button("Send", size="md", elem_id="am-send")
+
+    @property
+    def export(self) -> list[gr.components.Component]:
+        """The components that fill an `ExportForm`, in its order."""
+        return [self.formats, self.visible_mark, self.keep_report, self.acknowledged]
 
     @property
     def inputs(self) -> dict[str, gr.components.Component]:

@@ -1,0 +1,1 @@
+"""What ingestion sees in a file."""

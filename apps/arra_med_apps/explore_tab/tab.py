@@ -1,0 +1,74 @@
+"""The tab that asks what the model makes of a report: components wired to handlers."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from arra_med_apps.choices import Shelf
+from arra_med_apps.events import AT_ONCE, HIDDEN
+from arra_med_apps.explore_tab.handlers import Handlers
+from arra_med_apps.explore_tab.layout import Layout, Tool
+
+CSS_FILE = Path(__file__).with_name("tab.css")
+
+_ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "generation", **HIDDEN}
+
+
+def add_explore_tab(shelf: Shelf) -> None:
+    """Adds the tab's components and events; called inside its `gr.Tab`.
+
+    Args:
+        shelf: The models.
+    """
+    page, handlers = Layout(shelf), Handlers(shelf)
+    gr.on(
+        [page.report.change, page.modality.change, page.model.change],
+        handlers.preview,
+        inputs_kwargs=page.common,
+        outputs=page.prompt,
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    page.modality.input(handlers.switch_modality, page.modality, [page.report, page.model], **AT_ONCE)
+
+    pair_inputs = {"edited_report": page.edited_report, "num_pairs": page.num_pairs, **page.common}
+    _wire(page, handlers, page.pair, handlers.pair, pair_inputs)
+    _wire(page, handlers, page.explain, handlers.explain, {"num_measured": page.num_measured, **page.common})
+    edit_inputs = {
+        "opened": page.original,
+        "cells": page.cells,
+        "new_report": page.new_report,
+        "tries": page.tries,
+        "keep_outside": page.keep_outside,
+        **page.common,
+    }
+    _wire(page, handlers, page.edit, handlers.edit, edit_inputs)
+
+    opened = [page.original_notice, page.region, page.original, page.cells, page.picture]
+    box = dict(zip(("left", "top", "width", "height"), page.box, strict=True))
+    page.draw.click(handlers.draw_original, inputs_kwargs={**box, **page.common}, outputs=opened, **_ONE_AT_A_TIME)
+    page.open.upload(
+        handlers.open_original,
+        inputs_kwargs={"file": page.open, **box, **page.common},
+        outputs=opened,
+        **_ONE_AT_A_TIME,
+    )
+    gr.on(
+        [slider.change for slider in page.box],
+        handlers.set_box,
+        [page.original, *page.box],
+        [page.cells, page.picture],
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    page.picture.select(handlers.click, [page.original, page.cells], [page.cells, page.picture], **AT_ONCE)
+
+
+def _wire(page: Layout, handlers: Handlers, tool: Tool, handler: Any, inputs: dict[str, Any]) -> None:
+    started = tool.run.click(handlers.start, None, [tool.shown, tool.files, tool.run, tool.stop], **AT_ONCE)
+    run = started.then(handler, inputs_kwargs=inputs, outputs=[tool.shown, tool.files], **_ONE_AT_A_TIME)
+    run.then(handlers.finish, None, [tool.run, tool.stop], **AT_ONCE).then(
+        handlers.preview, inputs_kwargs=page.common, outputs=page.prompt, **AT_ONCE
+    )  # once the model is open, the prompt has its cautions
+    tool.stop.click(handlers.stop, None, [tool.shown, tool.run, tool.stop], cancels=[run], **AT_ONCE)

@@ -1,0 +1,242 @@
+"""What happens when something is typed or pressed: the page's values in, the page's updates out.
+
+Nothing here is logged but the kind and place of an unexpected error; a report or an error's own text never is.
+"""
+
+import datetime
+import random
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from arra_med import __version__
+from arra_med.errors import ArraMedError, GenerationError
+from arra_med.generate.session import GenerationResult, ReportToImage, SamplingRules
+from arra_med.records.report_parts import report_parts
+from arra_med.records.study import Modality
+from arra_med_apps import words
+from arra_med_apps.choices import ModelChoice, Shelf
+from arra_med_apps.form import MAX_SEED, Form
+from arra_med_apps.generate_tab import presenting
+from arra_med_apps.generate_tab import words as own_words
+from arra_med_apps.generate_tab.exporting import ExportForm, exported
+from arra_med_apps.generate_tab.file_handlers import GALLERY_COLUMNS, caption, shown
+from arra_med_apps.generate_tab.history import Run, earlier_gallery, remembered
+from arra_med_apps.generate_tab.updates import only_live, told
+
+_ENGLISH = re.compile(
+    r"\b(?:the|no|of|is|are|and|with|normal|view|chest|lungs?|heart|eye|left|right|mild|moderate|severe|effusion|pneumo\w+|"
+    r"cardiomegaly|edema|atelectasis|consolidation|retinopathy|glaucoma|cataract|myopia|fundus|disease)\b",
+    re.IGNORECASE,
+)
+_WORDS_TO_JUDGE = 4
+_LINE_POLL_S = 0.5
+
+
+class Handlers:
+    """The page's event handlers."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        """Keeps the models."""
+        self.shelf = shelf
+
+    def preview(self, model: str, report: str, **values: Any) -> str:
+        """Returns what the report becomes, or how to begin."""
+        if not (report or "").strip():
+            return presenting.prompt_hint(words.PROMPT_WAITING)
+        choice = self.choice(model, values["modality"])
+        session = self.shelf.opened(choice.name)
+        if session is None:
+            self.shelf.open_soon(choice.name)
+        try:
+            prompt = Form(report=report, **values).prompt(session)
+            notices = (own_words.ENGLISH_ONLY,) if _is_foreign(report) else ()
+            return presenting.prompt_panel(prompt, report_parts(report, prompt), notices)
+        except ArraMedError as error:
+            return presenting.prompt_hint(words.sentence(str(error)))
+
+    def switch_modality(self, modality: Modality, report: str) -> tuple[Any, ...]:
+        """Returns updates of report, view, eye, model and each row of examples, for another kind of image."""
+        stale = any(e.report == report and e.modality != modality for e in words.EXAMPLES)
+        models = self.shelf.of_modality(modality)
+        return (
+            gr.Textbox(value="" if stale else report, placeholder=words.REPORT_PLACEHOLDER[modality]),
+            gr.Radio(visible=modality == "cxr", value=words.AS_REPORTED),
+            gr.Radio(visible=modality == "fundus", value=words.AS_REPORTED),
+            gr.Radio(choices=[(choice.label, choice.name) for choice in models], value=models[0].name),
+            *(gr.Row(visible=modality == other) for other in self.shelf.modalities),
+        )
+
+    def about(self, model: str, modality: Modality) -> str:
+        """Returns what a model is and cannot do."""
+        choice = self.choice(model, modality)
+        facts = {
+            "Model": f"{choice.label}, {words.MODALITY_NAMES[choice.modality].lower()}",
+            "Licence": words.LICENCE_CLASSES.get(choice.licence_class, choice.licence_class),
+        }
+        return presenting.model_panel(facts, choice.cautions, choice.label_counts)
+
+    def restore(self, history: list[Run], chosen: gr.SelectData) -> tuple[Any, ...]:
+        """Returns updates of notice and the form's inputs for an earlier run that was clicked."""
+        run = history[chosen.index]
+        form = run.form
+        chest = form["modality"] == "cxr"
+        models = [(choice.label, choice.name) for choice in self.shelf.of_modality(form["modality"])]
+        return (
+            presenting.note_panel(own_words.RESTORED),
+            gr.Radio(choices=models, value=run.model),
+            form["report"],
+            form["modality"],
+            gr.Radio(value=form["view"], visible=chest),
+            gr.Radio(value=form["laterality"], visible=not chest),
+            *(form[name] for name in ("age_group", "num_images", "seed", "guidance_scale", "temperature", "top_k")),
+            *(gr.Row(visible=form["modality"] == other) for other in self.shelf.modalities),
+        )
+
+    def roll(self) -> int:
+        """Returns a random seed."""
+        return random.SystemRandom().randrange(MAX_SEED)
+
+    def next_seed(self, seed: int | None, num_images: int) -> int:
+        """Returns the seed after those of the images just made."""
+        return min((int(seed) if seed is not None else 0) + int(num_images), MAX_SEED)
+
+    def start(self, num_images: int) -> tuple[Any, ...]:
+        """Returns updates of notice, live panel, finished column, Generate and Stop, before the run begins."""
+        text = words.WAITING if self.shelf.generating.locked() else words.STARTING
+        return (
+            "",
+            presenting.waiting_panel(text, int(num_images)),
+            gr.Column(visible=False),
+            gr.Button(interactive=False),
+            gr.Button(interactive=True),
+        )
+
+    def finish(self) -> tuple[Any, ...]:
+        """Returns updates of Generate and Stop once a run has ended, however it ended."""
+        return gr.Button(interactive=True), gr.Button(interactive=False)
+
+    def stop(self) -> tuple[Any, ...]:
+        """Returns updates of notice, Generate and Stop; Gradio cancels the run, the half-made picture stays."""
+        return (presenting.note_panel(words.STOPPED), *self.finish())
+
+    def generate(
+        self,
+        model: str,
+        history: list[Run] | None = None,
+        export: Sequence[Any] = (),
+        user: str = "",
+        **values: Any,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yields updates of the results while the images form, then the finished ones.
+
+        An error becomes one sentence in the page.
+
+        Args:
+            model: Name of the choice.
+            history: Earlier runs of the session, the last one first.
+            export: Values of an `ExportForm`.
+            user: Whose run it is.
+            values: Values of a `Form`.
+        """
+        yield from told(self.shelf, self._allowed(model, history or [], ExportForm(*export), user, values))
+
+    def _allowed(
+        self, model: str, history: list[Run], export: ExportForm, user: str, values: dict[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        form = Form(**values)
+        request = form.request()  # a mistake in the form is told before the model is opened
+        choice = self.choice(model, form.modality)
+        self.shelf.allowance.begin(user, request.num_images)
+        try:
+            yield from self._generate(choice, form, export, values, history)
+            self.shelf.metrics.images.inc(request.num_images)
+        finally:
+            self.shelf.allowance.end(user)
+
+    def _generate(
+        self, choice: ModelChoice, form: Form, export: ExportForm, values: dict[str, Any], history: list[Run]
+    ) -> Iterator[tuple[Any, ...]]:
+        if self.shelf.opened(choice.name) is None:
+            yield only_live(presenting.waiting_panel(words.LOADING, int(form.num_images)))
+        session = self.shelf.open(choice.name)
+        if len(self.shelf.generating) > self.shelf.places:
+            raise GenerationError(words.LINE_FULL)
+        ticket = self.shelf.generating.ticket()
+        self.shelf.metrics.in_line.set(len(self.shelf.generating))
+        try:
+            while not ticket.wait(_LINE_POLL_S):
+                self._raise_if_closing()
+                place = words.PLACE_IN_LINE.format(before=words.several(ticket.before, "run"))
+                yield only_live(presenting.waiting_panel(place, int(form.num_images)))
+            yield only_live(presenting.waiting_panel(words.STARTING, int(form.num_images)))
+            began = time.monotonic()
+            for update in session.stream(form.request()):
+                self._raise_if_closing()
+                spent = time.monotonic() - began
+                if update.result is not None:
+                    run = Run(choice.name, values, update.result)
+                    yield from _finished(choice, session, run, export, history, spent)
+                elif update.images is not None:
+                    left = spent * (1 - update.progress) / update.progress if update.progress > 0 else None
+                    yield only_live(presenting.forming_panel(update.images, update.progress, left))
+        finally:
+            ticket.leave()
+
+    def _raise_if_closing(self) -> None:
+        if self.shelf.closing.is_set():
+            raise GenerationError(words.CLOSING)
+
+    def choice(self, model: str, modality: Modality) -> ModelChoice:
+        """Returns the model that was chosen, or the preferred one of the modality."""
+        # While the user switches, the radio may still hold a model of the other modality.
+        choice = self.shelf.choices.get(model)
+        return choice if choice is not None and choice.modality == modality else self.shelf.of_modality(modality)[0]
+
+
+def _finished(
+    choice: ModelChoice, session: ReportToImage, run: Run, export: ExportForm, history: list[Run], seconds: float
+) -> Iterator[tuple[Any, ...]]:
+    count = len(run.result.images)
+    kept = remembered(history, run)
+    made = (presenting.done_line(count, seconds), gr.Column(visible=True))
+    settings = presenting.settings_panel(settings_in_words(choice, session, run.result))
+    said = (settings, run, kept, earlier_gallery(kept))
+    try:
+        # Gradio copies what it shows into its own private cache, so these files go when the page has them.
+        with exported(run.result, choice.licence_class, export) as files:
+            yield ("", *made, *shown(run.result, files), *said)
+    except ArraMedError as error:  # the images are there all the same
+        pictures = [(image, caption(run.result, at)) for at, image in enumerate(run.result.images)]
+        gallery = gr.Gallery(pictures, columns=GALLERY_COLUMNS[count])
+        problem = presenting.problem_panel(words.sentence(str(error)))
+        yield (problem, *made, gallery, gr.DownloadButton(value=None), None, *said)
+
+
+def _is_foreign(report: str) -> bool:
+    return len(report.split()) >= _WORDS_TO_JUDGE and not _ENGLISH.search(report)
+
+
+def settings_in_words(choice: ModelChoice, session: ReportToImage, result: GenerationResult) -> dict[str, str]:
+    """Returns what made the images, as a person would say it."""
+    request = result.request
+    last = request.seed + len(result.images) - 1
+    seeds = str(request.seed) if last == request.seed else f"{request.seed} to {last}"
+    return {"Prompt": result.prompt.text, "Seeds": seeds, **rules_in_words(choice, session, request.rules)}
+
+
+def rules_in_words(choice: ModelChoice, session: ReportToImage, rules: SamplingRules) -> dict[str, str]:
+    """Returns the part of it that is common to all reports."""
+    name = session.bundle.info.name + ("" if choice.label == session.bundle.info.name else f" ({choice.label})")
+    drawn_from = f"the {rules.top_k} likeliest" if rules.top_k else "all"
+    size_px = session.bundle.spec.size_px
+    return {
+        "Model": f"{name}, fingerprint {session.bundle.fingerprint[:12]}",
+        "Guidance": "off" if rules.guidance_scale == 1 else f"{rules.guidance_scale:g}",
+        "Sampling": f"temperature {rules.temperature:g}, from {drawn_from} image tokens at each step",
+        "Size": f"{size_px} × {size_px} pixels",
+        "Software": f"ARRA-Med {__version__}, {datetime.date.today().isoformat()}",
+    }

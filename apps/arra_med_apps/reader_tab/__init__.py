@@ -1,0 +1,1 @@
+"""Reader studies: set up, read blind, and what was found."""
