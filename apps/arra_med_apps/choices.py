@@ -151,6 +151,11 @@ class Shelf:
         """Returns the choices for a modality, the preferred one first."""
         return [choice for choice in self.choices.values() if choice.modality == modality]
 
+    def chosen(self, name: str | None, modality: Modality) -> ModelChoice:
+        """Returns the choice of a name, or the preferred one where that makes no images of the modality."""
+        choice = self.choices.get(name or "")
+        return choice if choice is not None and choice.modality == modality else self.of_modality(modality)[0]
+
     def is_ready(self) -> bool:
         """Whether every model could be opened now."""
         folders = [choice.folder for choice in self.choices.values() if choice.folder is not None]

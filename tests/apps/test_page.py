@@ -1,5 +1,6 @@
 """The whole page in a real browser: nothing leaves the computer, nothing breaks, the files are what they say."""
 
+import json
 import os
 import re
 import zipfile
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from arra_med_apps import words
+from arra_med_apps.choices import ModelChoice
 from PIL import Image
 
 from arra_med.generate.export import read_provenance
@@ -164,6 +166,31 @@ def test_a_fundus_photograph_has_its_own_controls_and_examples(watched: Watched)
     watched.prompt("right was asked for")
     page.click("#am-generate")
     watched.wait_for_images(2)
+
+
+def test_an_event_that_names_the_old_model_may_arrive_after_the_kind_of_image_was_switched(
+    watched: Watched, choices: list[ModelChoice]
+):
+    page, late = watched.page, []
+    name = json.dumps(choices[0].name)
+
+    def hold(route: Any) -> None:
+        sent = route.request.post_data or ""
+        if name in sent and '"fundus"' in sent:
+            late.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/gradio_api/**", hold)
+    watched.write(REPORT)
+    watched.prompt("PA view chest X-ray image, Pleural effusion.")
+    page.locator("#am-modality label", has_text="Fundus").click()
+    sync_api.expect(page.locator("#am-eye")).to_be_visible()
+    assert late
+    for route in late:
+        with page.expect_response(route.request.url) as answer:
+            route.continue_()
+        assert answer.value.ok
 
 
 def test_stop_ends_the_work_keeps_the_half_made_picture_and_frees_the_model_for_the_one_who_waits(

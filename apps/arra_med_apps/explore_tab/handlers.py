@@ -27,10 +27,11 @@ from arra_med.generate.request import GenerationRequest
 from arra_med.generate.session import GenerationResult, ReportToImage
 from arra_med.records.study import Modality
 from arra_med_apps import words as page_words
-from arra_med_apps.choices import ModelChoice, Shelf
+from arra_med_apps.choices import Shelf
 from arra_med_apps.explore_tab import presenting, words
 from arra_med_apps.form import Form
 from arra_med_apps.generate_tab.presenting import write_archive
+from arra_med_apps.model_radios import shown_model
 
 _LOG = logging.getLogger(__name__)
 _KEEP = gr.skip
@@ -55,7 +56,7 @@ class Handlers:
         """Returns what the report becomes."""
         if not (report or "").strip():
             return presenting.prompt_hint(page_words.PROMPT_WAITING)
-        choice = self._choice(model, values["modality"])
+        choice = self.shelf.chosen(model, values["modality"])
         session = self.shelf.opened(choice.name)
         if session is None:
             self.shelf.open_soon(choice.name)
@@ -65,11 +66,10 @@ class Handlers:
             return presenting.prompt_hint(page_words.sentence(str(error)))
 
     def switch_modality(self, modality: Modality) -> tuple[Any, ...]:
-        """Returns updates of report and model for another kind of image."""
-        models = self.shelf.of_modality(modality)
+        """Returns updates of report and each radio of models for another kind of image."""
         return (
             gr.Textbox(placeholder=page_words.REPORT_PLACEHOLDER[modality]),
-            gr.Radio(choices=[(choice.label, choice.name) for choice in models], value=models[0].name),
+            *shown_model(self.shelf, modality),
         )
 
     def start(self) -> tuple[Any, ...]:
@@ -138,7 +138,7 @@ class Handlers:
         """Yields updates of notice, region, original, cells and picture: the report's own picture, to be edited."""
         try:
             request = _form(num_images=1, **values).request()
-            session = self.shelf.open(self._choice(values["model"], request.modality).name)
+            session = self.shelf.open(self.shelf.chosen(values["model"], request.modality).name)
             with self.shelf.generating.turn():
                 for update in session.stream(request, partial_images=False):
                     yield presenting.progress_panel(words.DRAW_ORIGINAL, update.progress), *(_KEEP(),) * 4
@@ -151,7 +151,7 @@ class Handlers:
     def open_original(self, file: str, left: int, top: int, width: int, height: int, **values: Any) -> tuple[Any, ...]:
         """Returns updates of notice, region, original, cells and picture: a file, to be edited."""
         try:
-            session = self.shelf.open(self._choice(values["model"], values["modality"]).name)
+            session = self.shelf.open(self.shelf.chosen(values["model"], values["modality"]).name)
             with self.shelf.generating.turn():
                 original = file_original(session, Path(file))
             box = left, top, width, height
@@ -192,7 +192,7 @@ class Handlers:
         """Yields progress, then the result and its files; an error becomes one sentence in the page."""
         try:
             request = _form(**values).request()
-            choice = self._choice(values["model"], request.modality)
+            choice = self.shelf.chosen(values["model"], request.modality)
             if self.shelf.opened(choice.name) is None:
                 yield presenting.progress_panel(page_words.LOADING, 0.0), _KEEP()
             session = self.shelf.open(choice.name)
@@ -207,11 +207,6 @@ class Handlers:
                         yield from _finished(panel(update.result), update.result, files, name)
         except Exception as error:  # noqa: BLE001 - the app's edge: a user never reads a traceback
             yield _problem(error), gr.DownloadButton(visible=False)
-
-    def _choice(self, model: str, modality: Modality) -> ModelChoice:
-        # While the user switches, the radio may still hold a model of the other modality.
-        choice = self.shelf.choices.get(model)
-        return choice if choice is not None and choice.modality == modality else self.shelf.of_modality(modality)[0]
 
 
 def _form(*, report: str, modality: Modality, num_images: int, seed: int, guidance_scale: float, **_: Any) -> Form:

@@ -8,6 +8,7 @@ from arra_med_apps import words as page_words
 from arra_med_apps.choices import Shelf
 from arra_med_apps.explore_tab import presenting, words
 from arra_med_apps.form import MAX_REPORT_CHARS
+from arra_med_apps.model_radios import ModelRadios
 
 MAX_PAIRS, MAX_TRIES, MIN_MEASURED, MAX_MEASURED = 4, 8, 4, 16
 
@@ -39,18 +40,12 @@ class Layout:
     def _common(self, shelf: Shelf) -> None:
         first = shelf.modalities[0]
         offered = [(label, value) for label, value in page_words.MODALITIES if value in shelf.modalities]
-        models = shelf.of_modality(first)
         self.modality = gr.Radio(
             offered, value=first, label="Image", visible=len(offered) > 1, elem_id="am-explore-modality"
         )
         self.report = _report_box(page_words.REPORT_LABEL, page_words.REPORT_PLACEHOLDER[first], 5, "am-explore-report")
         self.prompt = gr.HTML(presenting.prompt_hint(page_words.PROMPT_WAITING), elem_id="am-explore-prompt")
-        self.model = gr.Radio(
-            [(choice.label, choice.name) for choice in models],
-            value=models[0].name,
-            label="Model",
-            elem_id="am-explore-model",
-        )
+        self.models = ModelRadios(shelf, "am-explore-model")
         self.seed = gr.Number(0, label="Seed", precision=0, elem_id="am-explore-seed", buttons=[])
         self.guidance_scale = gr.Slider(
             1, 10, value=3, step=0.5, label="Guidance", info=page_words.GUIDANCE_HINT, buttons=[]
@@ -110,7 +105,7 @@ class Layout:
     def common(self) -> dict[str, gr.components.Component]:
         """The components that all three tools read, by parameter name."""
         return {
-            "model": self.model,
+            **self.models.inputs,
             "report": self.report,
             "modality": self.modality,
             "seed": self.seed,

@@ -9,6 +9,7 @@ from arra_med_apps.choices import Shelf
 from arra_med_apps.events import AT_ONCE, HIDDEN
 from arra_med_apps.explore_tab.handlers import Handlers
 from arra_med_apps.explore_tab.layout import Layout, Tool
+from arra_med_apps.model_radios import taking_model
 
 CSS_FILE = Path(__file__).with_name("tab.css")
 
@@ -23,14 +24,14 @@ def add_explore_tab(shelf: Shelf) -> None:
     """
     page, handlers = Layout(shelf), Handlers(shelf)
     gr.on(
-        [page.report.change, page.modality.change, page.model.change],
-        handlers.preview,
+        [component.change for component in (page.report, page.modality, *page.models.components)],
+        taking_model(handlers.preview),
         inputs_kwargs=page.common,
         outputs=page.prompt,
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    page.modality.input(handlers.switch_modality, page.modality, [page.report, page.model], **AT_ONCE)
+    page.modality.input(handlers.switch_modality, page.modality, [page.report, *page.models.components], **AT_ONCE)
 
     pair_inputs = {"edited_report": page.edited_report, "num_pairs": page.num_pairs, **page.common}
     _wire(page, handlers, page.pair, handlers.pair, pair_inputs)
@@ -47,9 +48,11 @@ def add_explore_tab(shelf: Shelf) -> None:
 
     opened = [page.original_notice, page.region, page.original, page.cells, page.picture]
     box = dict(zip(("left", "top", "width", "height"), page.box, strict=True))
-    page.draw.click(handlers.draw_original, inputs_kwargs={**box, **page.common}, outputs=opened, **_ONE_AT_A_TIME)
+    page.draw.click(
+        taking_model(handlers.draw_original), inputs_kwargs={**box, **page.common}, outputs=opened, **_ONE_AT_A_TIME
+    )
     page.open.upload(
-        handlers.open_original,
+        taking_model(handlers.open_original),
         inputs_kwargs={"file": page.open, **box, **page.common},
         outputs=opened,
         **_ONE_AT_A_TIME,
@@ -67,8 +70,8 @@ def add_explore_tab(shelf: Shelf) -> None:
 
 def _wire(page: Layout, handlers: Handlers, tool: Tool, handler: Any, inputs: dict[str, Any]) -> None:
     started = tool.run.click(handlers.start, None, [tool.shown, tool.files, tool.run, tool.stop], **AT_ONCE)
-    run = started.then(handler, inputs_kwargs=inputs, outputs=[tool.shown, tool.files], **_ONE_AT_A_TIME)
+    run = started.then(taking_model(handler), inputs_kwargs=inputs, outputs=[tool.shown, tool.files], **_ONE_AT_A_TIME)
     run.then(handlers.finish, None, [tool.run, tool.stop], **AT_ONCE).then(
-        handlers.preview, inputs_kwargs=page.common, outputs=page.prompt, **AT_ONCE
+        taking_model(handlers.preview), inputs_kwargs=page.common, outputs=page.prompt, **AT_ONCE
     )  # once the model is open, the prompt has its cautions
     tool.stop.click(handlers.stop, None, [tool.shown, tool.run, tool.stop], cancels=[run], **AT_ONCE)

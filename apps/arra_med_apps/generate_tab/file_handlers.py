@@ -43,7 +43,7 @@ class FileHandlers:
         """Returns the report of a file's row, from 1."""
         return reports[int(number) - 1][:MAX_REPORT_CHARS] if 0 < int(number) <= len(reports) else gr.skip()
 
-    def export_choices(self, model: str) -> Any:
+    def export_choices(self, model: str, **_: Any) -> Any:
         """Returns an update of the acknowledgement, which a credentialed model alone asks for."""
         return gr.Checkbox(visible=self._licence_class(model) == CREDENTIALED, value=False)
 

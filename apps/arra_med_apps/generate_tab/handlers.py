@@ -26,6 +26,7 @@ from arra_med_apps.generate_tab.exporting import ExportForm, exported
 from arra_med_apps.generate_tab.file_handlers import GALLERY_COLUMNS, caption, shown
 from arra_med_apps.generate_tab.history import Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.updates import only_live, told
+from arra_med_apps.model_radios import shown_model
 
 _ENGLISH = re.compile(
     r"\b(?:the|no|of|is|are|and|with|normal|view|chest|lungs?|heart|eye|left|right|mild|moderate|severe|effusion|pneumo\w+|"
@@ -47,7 +48,7 @@ class Handlers:
         """Returns what the report becomes, or how to begin."""
         if not (report or "").strip():
             return presenting.prompt_hint(words.PROMPT_WAITING)
-        choice = self.choice(model, values["modality"])
+        choice = self.shelf.chosen(model, values["modality"])
         session = self.shelf.opened(choice.name)
         if session is None:
             self.shelf.open_soon(choice.name)
@@ -59,20 +60,19 @@ class Handlers:
             return presenting.prompt_hint(words.sentence(str(error)))
 
     def switch_modality(self, modality: Modality, report: str) -> tuple[Any, ...]:
-        """Returns updates of report, view, eye, model and each row of examples, for another kind of image."""
+        """Returns updates of report, view, eye, each radio of models and each row of examples, for another kind of image."""
         stale = any(e.report == report and e.modality != modality for e in words.EXAMPLES)
-        models = self.shelf.of_modality(modality)
         return (
             gr.Textbox(value="" if stale else report, placeholder=words.REPORT_PLACEHOLDER[modality]),
             gr.Radio(visible=modality == "cxr", value=words.AS_REPORTED),
             gr.Radio(visible=modality == "fundus", value=words.AS_REPORTED),
-            gr.Radio(choices=[(choice.label, choice.name) for choice in models], value=models[0].name),
+            *shown_model(self.shelf, modality),
             *(gr.Row(visible=modality == other) for other in self.shelf.modalities),
         )
 
     def about(self, model: str, modality: Modality) -> str:
         """Returns what a model is and cannot do."""
-        choice = self.choice(model, modality)
+        choice = self.shelf.chosen(model, modality)
         facts = {
             "Model": f"{choice.label}, {words.MODALITY_NAMES[choice.modality].lower()}",
             "Licence": words.LICENCE_CLASSES.get(choice.licence_class, choice.licence_class),
@@ -84,10 +84,9 @@ class Handlers:
         run = history[chosen.index]
         form = run.form
         chest = form["modality"] == "cxr"
-        models = [(choice.label, choice.name) for choice in self.shelf.of_modality(form["modality"])]
         return (
             presenting.note_panel(own_words.RESTORED),
-            gr.Radio(choices=models, value=run.model),
+            *shown_model(self.shelf, form["modality"], run.model),
             form["report"],
             form["modality"],
             gr.Radio(value=form["view"], visible=chest),
@@ -149,7 +148,7 @@ class Handlers:
     ) -> Iterator[tuple[Any, ...]]:
         form = Form(**values)
         request = form.request()  # a mistake in the form is told before the model is opened
-        choice = self.choice(model, form.modality)
+        choice = self.shelf.chosen(model, form.modality)
         self.shelf.allowance.begin(user, request.num_images)
         try:
             yield from self._generate(choice, form, export, values, history)
@@ -189,12 +188,6 @@ class Handlers:
     def _raise_if_closing(self) -> None:
         if self.shelf.closing.is_set():
             raise GenerationError(words.CLOSING)
-
-    def choice(self, model: str, modality: Modality) -> ModelChoice:
-        """Returns the model that was chosen, or the preferred one of the modality."""
-        # While the user switches, the radio may still hold a model of the other modality.
-        choice = self.shelf.choices.get(model)
-        return choice if choice is not None and choice.modality == modality else self.shelf.of_modality(modality)[0]
 
 
 def _finished(

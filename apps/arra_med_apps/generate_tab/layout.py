@@ -10,6 +10,7 @@ from arra_med_apps.choices import Shelf
 from arra_med_apps.form import MAX_IMAGES, MAX_REPORT_CHARS
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
+from arra_med_apps.model_radios import ModelRadios
 
 _KEPT_S = 3600
 
@@ -25,7 +26,7 @@ class Layout:
                 with gr.Row(elem_id="am-actions"):
                     self.generate = gr.Button("Generate", variant="primary", elem_id="am-generate")
                     self.stop = gr.Button("Stop", interactive=False, elem_id="am-stop")
-                self._advanced(shelf, first)
+                self._advanced(shelf)
             with gr.Column(scale=7, min_width=320, elem_classes="am-panel", elem_id="am-results"):
                 self._results()
 
@@ -76,15 +77,9 @@ class Layout:
                 self.table_draw = gr.Button("Draw all", elem_id="am-table-draw")
                 self.table_stop = gr.Button(own_words.TABLE_STOP, interactive=False, elem_id="am-table-stop")
 
-    def _advanced(self, shelf: Shelf, first: Modality) -> None:
-        models = shelf.of_modality(first)
+    def _advanced(self, shelf: Shelf) -> None:
         with gr.Accordion("Advanced", open=False, elem_id="am-advanced"):
-            self.model = gr.Radio(
-                [(choice.label, choice.name) for choice in models],
-                value=models[0].name,
-                label="Model",
-                elem_id="am-model",
-            )
+            self.models = ModelRadios(shelf, "am-model")
             with gr.Row(elem_id="am-seed-row"):
                 self.seed = gr.Number(0, label="Seed", info=words.SEED_HINT, precision=0, elem_id="am-seed", buttons=[])
                 self.dice = gr.Button("Random seed", size="md", elem_id="am-dice")
@@ -146,9 +141,9 @@ class Layout:
 
     @property
     def inputs(self) -> dict[str, gr.components.Component]:
-        """The components that fill a `Form`, and the model's name, by parameter name."""
+        """The components that fill a `Form`, and those of the model, by parameter name."""
         return {
-            "model": self.model,
+            **self.models.inputs,
             "report": self.report,
             "modality": self.modality,
             "view": self.view,

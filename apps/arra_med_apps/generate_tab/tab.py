@@ -13,6 +13,7 @@ from arra_med_apps.generate_tab.handlers import Handlers
 from arra_med_apps.generate_tab.history import Run
 from arra_med_apps.generate_tab.layout import Layout
 from arra_med_apps.generate_tab.table_handlers import TableHandlers
+from arra_med_apps.model_radios import taking_model, with_model
 
 
 def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> None:
@@ -23,9 +24,10 @@ def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> None:
         shelf: The models.
     """
     page, handlers = Layout(shelf), Handlers(shelf)
+    radios = page.models.components
     gr.on(
-        [c.change for c in (page.report, page.modality, page.view, page.laterality, page.age_group, page.model)],
-        handlers.preview,
+        [c.change for c in (page.report, page.modality, page.view, page.laterality, page.age_group, *radios)],
+        taking_model(handlers.preview),
         inputs_kwargs=page.inputs,
         outputs=page.prompt,
         trigger_mode="always_last",
@@ -34,10 +36,16 @@ def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> None:
     page.modality.input(
         handlers.switch_modality,
         [page.modality, page.report],
-        [page.report, page.view, page.laterality, page.model, *page.example_rows.values()],
+        [page.report, page.view, page.laterality, *radios, *page.example_rows.values()],
         **AT_ONCE,
     )
-    gr.on([app.load, page.model.change], handlers.about, [page.model, page.modality], page.about, **AT_ONCE)
+    gr.on(
+        [app.load, *(component.change for component in (page.modality, *radios))],
+        taking_model(handlers.about),
+        inputs_kwargs={"modality": page.modality, **page.models.inputs},
+        outputs=page.about,
+        **AT_ONCE,
+    )
     for button, example in page.examples:
         button.click(
             lambda text=example.report: (text, words.AS_REPORTED, words.AS_REPORTED, words.AS_REPORTED),
@@ -69,7 +77,7 @@ def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> None:
             **HIDDEN,
         )
         run.then(handlers.finish, None, [page.generate, page.stop], **AT_ONCE).then(
-            handlers.preview, inputs_kwargs=page.inputs, outputs=page.prompt, **AT_ONCE
+            taking_model(handlers.preview), inputs_kwargs=page.inputs, outputs=page.prompt, **AT_ONCE
         )  # once the model is open, the prompt has its cautions
         runs.append(run)
     _wire_table(page, TableHandlers(handlers), files, results)
@@ -80,7 +88,7 @@ def _generating(handlers: Handlers, names: list[str]) -> Callable[..., Iterator[
     """The handler of a run: history, the four wishes about files, then the form's values in the order of their names."""
 
     def generate(request: gr.Request, history: list[Run], *values: Any) -> Iterator[tuple[Any, ...]]:
-        export, form = values[: -len(names)], dict(zip(names, values[-len(names) :], strict=True))
+        export, form = values[: -len(names)], with_model(dict(zip(names, values[-len(names) :], strict=True)))
         yield from handlers.generate(form.pop("model"), history, export, user_of(request), **form)
 
     return generate
@@ -95,14 +103,14 @@ def _wire_table(
         files.load_file, page.upload, [page.notice, page.report, page.reports, page.picker], **AT_ONCE
     )
     read.then(
-        tables.loaded,
+        taking_model(tables.loaded),
         inputs_kwargs={"path": page.upload, "reports": page.reports, **form},
         outputs=[page.table, page.table_box, *said],
         **AT_ONCE,
     )
     gr.on(
         [component.change for component in form.values()],
-        tables.told,
+        taking_model(tables.told),
         inputs_kwargs={"path": page.table, **form},
         outputs=said,
         trigger_mode="always_last",
@@ -112,7 +120,7 @@ def _wire_table(
     def draw_table(
         request: gr.Request, path: str | None, history: list[Run], *values: Any
     ) -> Iterator[tuple[Any, ...]]:
-        export, filled = values[: -len(form)], dict(zip(form, values[-len(form) :], strict=True))
+        export, filled = values[: -len(form)], with_model(dict(zip(form, values[-len(form) :], strict=True)))
         yield from tables.draw(path, filled.pop("model"), history, export, user_of(request), **filled)
 
     def stop(request: gr.Request) -> tuple[Any, Any]:
@@ -142,9 +150,14 @@ def _wire_files(page: Layout, handlers: Handlers, files: FileHandlers) -> None:
         trigger_mode="always_last",
         **HIDDEN,
     )
-    page.model.change(files.export_choices, page.model, page.acknowledged, **AT_ONCE)
-    page.send.click(files.send, [page.files, page.destination, page.confirmed], page.notice, **HIDDEN)
-    form = [component for name, component in page.inputs.items() if name != "model"]
-    page.earlier.select(
-        handlers.restore, page.history, [page.notice, page.model, *form, *page.example_rows.values()], **AT_ONCE
+    gr.on(
+        [component.change for component in (page.modality, *page.models.components)],
+        taking_model(files.export_choices),
+        inputs_kwargs={"modality": page.modality, **page.models.inputs},
+        outputs=page.acknowledged,
+        **AT_ONCE,
     )
+    page.send.click(files.send, [page.files, page.destination, page.confirmed], page.notice, **HIDDEN)
+    form = [component for component in page.inputs.values() if component not in page.models.components]
+    restored = [page.notice, *page.models.components, *form, *page.example_rows.values()]
+    page.earlier.select(handlers.restore, page.history, restored, **AT_ONCE)

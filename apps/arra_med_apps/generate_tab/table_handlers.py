@@ -184,7 +184,7 @@ class TableHandlers:
         if count > own_words.MAX_TABLE_IMAGES:
             most = own_words.MAX_TABLE_IMAGES
             raise GenerationError(own_words.TABLE_TOO_MANY.format(count=count, most=most))
-        return self._handlers.choice(model, modality), rows
+        return self.shelf.chosen(model, modality), rows
 
     def _finished(
         self,

@@ -149,7 +149,9 @@ def test_an_earlier_run_gives_its_form_back_and_old_ones_are_forgotten(shelf: Sh
     run = made["history"][0]
     restored = handlers.restore([run], Selected(0))  # type: ignore[arg-type]
     assert run.form["report"] in restored
-    assert (restored[4].visible, restored[5].visible) == (True, False)
+    chest_models, eye_models, _, _, view, eye = restored[1:7]
+    assert (chest_models.visible, eye_models.visible, view.visible, eye.visible) == (True, False, True, False)
+    assert chest_models.value == run.model
     runs: list[Run] = []
     for _ in range(MAX_RUNS + 3):
         runs = remembered(runs, run)

@@ -150,9 +150,9 @@ def test_every_example_becomes_a_prompt_without_notices_of_its_own_making():
 def test_switching_the_kind_of_image_swaps_controls_and_drops_only_an_example_of_the_other_kind(shelf: Shelf):
     handlers = Handlers(shelf)
     chest_example = next(example.report for example in words.EXAMPLES if example.modality == "cxr")
-    report, view, eye, model, *rows = handlers.switch_modality("fundus", chest_example)
+    report, view, eye, chest_models, eye_models, *rows = handlers.switch_modality("fundus", chest_example)
     assert (report.value, view.visible, eye.visible) == ("", False, True)
-    assert model.value == shelf.of_modality("fundus")[0].name
+    assert (chest_models.visible, eye_models.visible) == (False, True)
     assert [row.visible for row in rows] == [False, True]
     assert handlers.switch_modality("fundus", "My own text.")[0].value == "My own text."
 
