@@ -27,6 +27,10 @@ class DicomNode(StrictModel):
         port: Its DICOM port.
         ae_title: Its application entity title.
         calling_ae_title: Ours, as it knows us.
+        tls: Whether the connection is encrypted, TLS 1.2 or later (PS3.15 annex B).
+        ca_file: Certificates of the authority that the system's one is from, PEM; by default the well-known ones.
+        certificate: Ours, PEM, where the system asks for one.
+        key: Its private key, PEM without a passphrase.
     """
 
     kind: Literal["dicom"]
@@ -35,6 +39,18 @@ class DicomNode(StrictModel):
     port: int = pydantic.Field(ge=1, le=65535)
     ae_title: _AE_TITLE
     calling_ae_title: _AE_TITLE = "ARRA-MED"
+    tls: bool = False
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _is_whole(self) -> "DicomNode":
+        if not self.tls and (self.ca_file or self.certificate or self.key):
+            raise ValueError("ca_file, certificate and key are for an encrypted connection: add tls: true")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: give both or neither")
+        return self
 
     @property
     def address(self) -> str:

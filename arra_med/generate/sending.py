@@ -6,6 +6,8 @@ Source: DICOM PS3.4 annex B (Storage), PS3.7 9.1.1 and annex C (C-STORE and its 
 """
 
 import os
+import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from arra_med.errors import SendingError
 from arra_med.generate.destinations import Destination, DicomNode, DicomWebService
 from arra_med.generate.export_dicom import foreign_because
 
-_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 10, 60
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S, _TLS_VERDICT_S = 10, 60, 2
 _MAX_POST_BYTES = 1 << 30  # below it, a request is sent in one piece: not every server takes chunks
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)  # success, and warnings that say it is stored (PS3.4 table B.2-1)
@@ -60,7 +62,10 @@ def _sent_by_c_store(files: Sequence[Path], node: DicomNode) -> Iterator[Path]:
     entity.add_requested_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
     entity.connection_timeout = _CONNECT_TIMEOUT_S
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _ANSWER_TIMEOUT_S
-    association = entity.associate(node.host, node.port, ae_title=node.ae_title)
+    context = _tls_context(node) if node.tls else None
+    association = entity.associate(
+        node.host, node.port, ae_title=node.ae_title, tls_args=(context, node.host) if context else None
+    )
     if not association.is_established:
         if association.is_rejected:
             why = association.acceptor.primitive.reason_str if association.acceptor.primitive else "no reason given"
@@ -69,7 +74,9 @@ def _sent_by_c_store(files: Sequence[Path], node: DicomNode) -> Iterator[Path]:
             )
         if association.rejected_contexts:
             raise SendingError(f"{node.address}: takes no Secondary Capture images: have them allowed there")
-        raise SendingError(f"{node.address}: cannot be reached as a DICOM system: check host, port and firewall")
+        why = _tls_fault(node, context) if context else None
+        why = why or "cannot be reached as a DICOM system: check host, port and firewall"
+        raise SendingError(f"{node.address}: {why}{'' if context else ', and whether it asks for tls'}")
     try:
         for number, file in enumerate(files):
             status = association.send_c_store(file)
@@ -82,6 +89,43 @@ def _sent_by_c_store(files: Sequence[Path], node: DicomNode) -> Iterator[Path]:
     finally:
         if association.is_established:
             association.release()
+
+
+def _tls_context(node: DicomNode) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=node.ca_file)
+    except (OSError, ssl.SSLError):
+        raise SendingError(f"{node.ca_file}: holds no certificates that can be read; ca_file takes PEM") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if node.certificate is not None:
+        try:
+            context.load_cert_chain(node.certificate, node.key, password="")  # no prompt for a passphrase
+        except (OSError, ssl.SSLError):
+            raise SendingError(
+                f"{node.certificate}: certificate and key cannot be read or do not belong together; both are PEM, the "
+                "key without a passphrase"
+            ) from None
+    return context
+
+
+def _tls_fault(node: DicomNode, context: ssl.SSLContext) -> str | None:
+    """Returns what is wrong with an encrypted connection, if that is why there is no association."""
+    try:
+        with (
+            socket.create_connection((node.host, node.port), timeout=_CONNECT_TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=node.host) as encrypted,
+        ):
+            encrypted.settimeout(_TLS_VERDICT_S)
+            encrypted.recv(1)  # in TLS 1.3 it looks at our certificate after the handshake
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not trusted ({error.verify_message}); name its authority as ca_file in the list"
+    except (ssl.SSLError, ConnectionResetError):
+        if node.certificate is None:
+            return "there is no encrypted connection: it speaks no TLS, or asks for a certificate of ours"
+        return "there is no encrypted connection: it speaks no TLS, or does not trust our certificate"
+    except OSError:
+        return None
+    return None
 
 
 def _sent_by_stow(files: Sequence[Path], service: DicomWebService) -> Iterator[Path]:

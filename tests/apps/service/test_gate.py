@@ -21,6 +21,7 @@ from gradio_client import Client
 
 from arra_med.config import load_config
 from arra_med.errors import ConfigError
+from tests.self_signed import write_self_signed
 
 SECRET, PASSWORD = "Zzyzx", "a long password"
 REPORT = f"PA view. Pleural effusion in Mr {SECRET}."
@@ -134,7 +135,7 @@ def test_beyond_the_log_in_there_is_nothing(choices: list[ModelChoice], tmp_path
 
 
 def test_https_is_served_with_the_certificate(choices: list[ModelChoice], tmp_path: Path):
-    certificate, key = write_certificate(tmp_path)
+    certificate, key = write_self_signed(tmp_path)
     running = serve(
         choices, "127.0.0.1", 0, False, service=ServiceSettings(certificate=certificate, certificate_key=key)
     )
@@ -195,32 +196,6 @@ def test_settings_are_strict(tmp_path: Path):
         (tmp_path / "service.yaml").write_text(wrong)
         with pytest.raises(ConfigError):
             load_config(tmp_path / "service.yaml", ServiceSettings)
-
-
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    import datetime
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
 
 
 def test_urls_are_quoted_as_browsers_do(served: Served):
