@@ -4,16 +4,25 @@ ARRA_MED_SCREENSHOTS=docs/app python -m pytest tests/apps/test_look.py      writ
                                                                             the bundled models
 """
 
+import functools
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pydicom
 import pytest
 from arra_med_apps.app import serve
 from arra_med_apps.choices import ModelChoice, bundled_choices
+from arra_med_apps.reader_tab import words as reader_words
 from PIL import Image
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+
+from arra_med.generate.session import GenerationRequest, ReportToImage
+from arra_med.models.bundle import ModelBundle
+from arra_med.models.bundled import Variant, bundled
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (extra: test)")
@@ -62,6 +71,43 @@ def open_tab(page: Any, name: str) -> None:
     page.wait_for_timeout(400)
 
 
+def png(picture: np.ndarray) -> bytes:
+    """Returns a picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@functools.cache
+def drawn(variant: Variant) -> np.ndarray:
+    """Returns three pictures by a bundled model, uint8 (3, H, W)."""
+    session = ReportToImage(ModelBundle.load(bundled("cxr", variant)))
+    request = GenerationRequest(report="PA view. The lungs are clear.", modality="cxr", seed=3, num_images=3)
+    return session.generate(request).images
+
+
+@functools.cache
+def drawn_dicom() -> bytes:
+    """Returns a 12-bit DICOM file with a header like a hospital's and no patient: the bundled model drew the picture."""
+    pixels = (
+        np.asarray(Image.fromarray(drawn("arra")[0]).resize((512, 512), Image.Resampling.BICUBIC), np.uint16) * 12 + 400
+    )
+    data = pydicom.Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = DigitalXRayImageStorageForPresentation, generate_uid()
+    data.PatientName, data.PatientID, data.PatientBirthDate = "Nobody^Of This Name", "0000", "19000101"
+    data.InstitutionName, data.StudyDate, data.Modality = "No Hospital", "20000101", "DX"
+    data.Rows, data.Columns = pixels.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.WindowCenter, data.WindowWidth, data.ViewPosition, data.BodyPartExamined = 1930, 3060, "PA", "CHEST"
+    data.PixelSpacing, data.PixelData = [0.7, 0.7], pixels.tobytes()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, data, enforce_file_format=True)
+    return buffer.getvalue()
+
+
 def fill(page: Any, name: str) -> None:
     """What a person would do first in a tab."""
     if name == "Generate":
@@ -70,19 +116,46 @@ def fill(page: Any, name: str) -> None:
         page.wait_for_selector("#am-gallery .gallery-item img", timeout=PATIENCE_MS)
         page.wait_for_selector("#am-generate:enabled", timeout=PATIENCE_MS)
     elif name == "Data":
-        buffer = io.BytesIO()
-        Image.linear_gradient("L").resize((256, 256)).save(buffer, "PNG")
-        page.set_input_files(
-            "#am-drop input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+        name, content = (
+            ("chest.dcm", drawn_dicom()) if PICTURES else ("a.png", png(np.asarray(Image.linear_gradient("L"))))
         )
-        sync_api.expect(page.locator("#am-drop")).to_contain_text("a.png", timeout=PATIENCE_MS)
+        page.set_input_files(
+            "#am-drop input[type=file]", {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+        )
+        sync_api.expect(page.locator("#am-drop")).to_contain_text(name, timeout=PATIENCE_MS)
         page.click("#am-look")
         page.wait_for_selector("#am-look:enabled", timeout=PATIENCE_MS)
         page.wait_for_selector(".am-file", timeout=PATIENCE_MS)
+    elif name == "Explore" and PICTURES:
+        page.fill("#am-explore-report textarea", "PA view. The lungs are clear.")
+        page.fill("#am-explore-edited textarea", "PA view. Pleural effusion on both sides.")
+        page.click("#am-explore-pair")
+        page.wait_for_selector("#am-explore-pair-shown .am-trio", timeout=PATIENCE_MS)
+        page.wait_for_selector("#am-explore-pair:enabled", timeout=PATIENCE_MS)
     elif name == "Compare" and PICTURES:
         page.fill("#am-cmp-report textarea", "PA view. Cardiomegaly.")
         page.click("#am-cmp-go")
         page.wait_for_selector("#am-cmp-grid .am-zoomable", timeout=PATIENCE_MS)
+        page.wait_for_selector("#am-cmp-go:enabled", timeout=PATIENCE_MS)
+    elif name == "Reader study" and PICTURES:
+        page.get_by_role("tab", name=reader_words.SET_UP, exact=True).click()
+        page.locator("#am-design label", has_text="Baseline against ARRA").click()
+        for arm, variant in (("baseline", "finetuned"), ("arra", "arra")):
+            files = [
+                {"name": f"image{number}.png", "mimeType": "image/png", "buffer": png(picture)}
+                for number, picture in enumerate(drawn(variant))
+            ]
+            page.set_input_files(f"#am-files-{arm} input[type=file]", files)
+            sync_api.expect(page.locator(f"#am-files-{arm}")).to_contain_text("image2", timeout=PATIENCE_MS)
+        page.click("#am-make")
+        page.locator(".am-made code").first.wait_for()
+        code = page.locator(".am-made code").first.inner_text()
+        page.get_by_role("tab", name=reader_words.READ, exact=True).click()
+        page.locator("#am-code").locator("input, textarea").first.fill(code)
+        page.click("#am-code-go")
+        page.locator("#am-agree input").check()
+        page.click("#am-begin")
+        page.wait_for_selector("#am-read")
 
 
 @pytest.mark.parametrize("screen", SCREENS)

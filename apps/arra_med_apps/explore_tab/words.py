@@ -14,7 +14,7 @@ PAIR_RUN = "Draw both"
 PAIR_EMPTY = "The pictures of both reports and the map of their difference appear here."
 EMPTY_EDITED = "The box of the edited report is empty: copy the report into it and change what you want to see changed."
 
-EDIT_TAB = "Redraw a region"
+EDIT_TAB = "Redraw"
 EDIT_HELP = (
     "Draw a picture or open one, mark squares in it, and have them drawn anew as the report says. Squares that are not "
     "marked keep their image tokens."
@@ -36,7 +36,7 @@ FROM_FILE = (
     "you make from it. An edit of it is no synthetic image as a whole."
 )
 
-EXPLAIN_TAB = "Ignored words"
+EXPLAIN_TAB = "Ignored"
 EXPLAIN_HELP = (
     "Images are drawn from the report; then each phrase is left out and the model is asked again how likely these images "
     "are. A phrase that changes this no more than other wordings of the same report do has no effect that could be found."
