@@ -31,6 +31,10 @@ def _without_features(values: Any) -> Any:
     return {"teacher_features": "teacher.parquet", **values} if isinstance(values, dict) else values
 
 
+def _without_dropped(arms: Any) -> Any:
+    return {name: arm for name, arm in arms.items() if arm is not None} if isinstance(arms, dict) else arms
+
+
 class StudyArm(StrictModel):
     """One way of training.
 
@@ -99,7 +103,7 @@ class StudyConfig(StrictModel):
             validation images, and tables say so.
         studies: Folder of the study set with real images.
         training: The training of every arm and seed, without alignment; its `fold` keeps the judge's patients out.
-        arms: By name; exactly one baseline.
+        arms: By name; exactly one baseline. `null` drops an arm of the `base:` file.
         seeds: Training seeds (one of an exploratory study has no interval): of order, wordings, dropout, new rows and projectors.
         held_out: The stratum.
         judge: Encoder of the primary distance, near no training.
@@ -125,7 +129,7 @@ class StudyConfig(StrictModel):
     exploratory: bool = False
     studies: Path
     training: TrainConfig
-    arms: dict[str, StudyArm]
+    arms: Annotated[dict[str, StudyArm], BeforeValidator(_without_dropped)]
     seeds: tuple[int, ...] = Field(min_length=1)
     held_out: HeldOutImages
     judge: str = "efficientnet_lite2"

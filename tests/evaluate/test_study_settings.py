@@ -79,6 +79,10 @@ def test_an_exploratory_arm_changes_what_it_says() -> None:
     assert more["steps"] == 9
 
 
+def test_an_arm_of_the_base_can_be_dropped() -> None:
+    assert set(study_config(DATA, arms=arms(arra=ARRA, other=None)).arms) == {"plain", "arra"}
+
+
 def test_runs_finish_one_seed_before_the_next() -> None:
     assert list(study_config(DATA).runs()) == [("plain", 0), ("arra", 0), ("plain", 1), ("arra", 1)]
     assert StudyRun("arra", 1).folder(Path("out")) == Path("out/arms/arra/seed_1")
