@@ -2,8 +2,9 @@
 
     python benchmarks/image_sizes.py                      (about two minutes; the machine should be idle)
     python benchmarks/image_sizes.py --tokens 1024 --rounds 5
+    python benchmarks/image_sizes.py --shape 135M --tokens 1024 --rounds 3
 
-A random Llama of 40M parameters decodes 256 to 2,048 image tokens with guidance 3 on the CPU: with float32 weights, with bfloat16
+A random Llama of 40M parameters (or of SmolLM2-135M's shape) decodes 256 to 2,048 image tokens with guidance 3 on the CPU: with float32 weights, with bfloat16
 ones as bundles store them, and with int8 ones, in interleaved rounds. The cost of a row is its time over the tokens that
 were read in it (one less in the first row, since the prompt gives its first code). Ratios are of the means of the last and the
 first 32 tokens of one image; a figure is the median over rounds with the smallest and the largest. The last line is one
@@ -42,11 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[256, 512, 1024, 2048])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shape", choices=("40M", "135M"), default="40M")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     positions = max(options.tokens) + 2 * PROMPT_TOKENS
-    model = random_model("40M", positions=positions)
-    rounded = random_model("40M", positions=positions).bfloat16().float()
+    model = random_model(options.shape, positions=positions)
+    rounded = random_model(options.shape, positions=positions).bfloat16().float()
     ways = {"float32": (model, "cpu"), "bfloat16 as stored": (rounded, "cpu"), "int8": (model, "cpu-int8")}
     cases: dict[str, Any] = {}
     for num_tokens in options.tokens:
@@ -73,7 +75,16 @@ def main() -> None:
                 sep="  ",
                 flush=True,
             )
-    print(json.dumps({"threads": torch.get_num_threads(), "ms_a_token": cases, "goal_last_over_first": GOAL}))
+    print(
+        json.dumps(
+            {
+                "shape": options.shape,
+                "threads": torch.get_num_threads(),
+                "ms_a_token": cases,
+                "goal_last_over_first": GOAL,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
