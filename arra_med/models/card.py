@@ -74,7 +74,7 @@ def model_card(info: BundleInfo) -> str:
         "- Whether a finding's prompt moves the picture has to be measured (`arra-med evaluate prompt-effect`; the README "
         "gives the figures of the bundled models). Until it is shown, do not expect the finding to be drawn.",
         "- Small images at reduced resolution; they support no diagnosis and no measurement.",
-        "- Memorisation of training images has not been audited yet.",
+        "- Memorisation of training images had not been audited when this card was written: `arra-med evaluate privacy`.",
         "",
     ]
     return "\n".join(lines)
