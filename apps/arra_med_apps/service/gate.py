@@ -1,7 +1,8 @@
 """What every request passes: a session's cookie, whose file it asks for, health, metrics, and one line of a log.
 
 Gradio serves its cache to every user. Here a file goes to the session alone whose events or uploads gave rise to it:
-the paths in the answers to a session are its own, and every other path is refused.
+the files that answers to a session name are its own, and every other one is refused, also as the input of an event. A file is
+named by the key `path` of Gradio's file data; a path within a text, which a user may have written, names none.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _Send = Callable[[_Message], Awaitable[None]]
 _FILE = re.compile(r"/(?:gradio_api/)?file[=/](.*)", re.DOTALL)
 _TALKS = ("application/json", "text/event-stream")
 _MAX_SESSIONS, _MAX_FILES = 5000, 5000
+_MAX_BODY_BYTES = 16 << 20
 _CARRY = 4096  # a path may be cut in two between chunks
 _KINDS = ("queue", "upload", "file", "login", "config", "healthz", "metrics", "assets", "static", "theme.css")
 _LOG = logging.getLogger("arra_med_apps.requests")
@@ -59,7 +61,9 @@ class Gate:
         self._is_ready, self._is_secure, self._metrics_for = is_ready, is_secure, metrics_for
         self._owned: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
         self._lock = threading.Lock()
-        self._path = re.compile(re.escape(json.dumps(str(folder))[1:-1]).encode() + rb'[^"]*')
+        string = rb'"(' + re.escape(json.dumps(str(folder))[1:-1]).encode() + rb'(?:[^"\\]|\\.)*)"'
+        self._named = re.compile(rb'(?<!\\)"path"(?:\s*:\s*|\s*\],\s*)' + string)  # data, or an edit of it in a stream
+        self._uploaded = re.compile(string)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answers, or passes the request on."""
@@ -85,8 +89,20 @@ class Gate:
             elif (found := _FILE.fullmatch(path)) and not self._is_own(session, unquote(found[1])):
                 self._metrics.refused_files.inc()
                 await _respond(answer, 403, b"this file is not of your session")
+            elif scope["method"] == "POST" and _header(scope["headers"], b"content-type").startswith(
+                "application/json"
+            ):
+                body = await _body(receive)
+                if body is None:
+                    await _respond(answer, 413, b"this request is too large")
+                elif any(not self._is_own(session, named) for named in _strings(self._named, body)):
+                    self._metrics.refused_files.inc()
+                    await _respond(answer, 403, b"this file is not of your session")
+                else:
+                    await self._app(scope, _again(body, receive), self._listening(session, answer, self._named))
             else:
-                await self._app(scope, receive, self._listening(session, answer))
+                named = self._uploaded if path.endswith("/upload") else self._named
+                await self._app(scope, receive, self._listening(session, answer, named))
         finally:
             self._tell(path, session, status[0], time.monotonic() - began)
 
@@ -118,19 +134,17 @@ class Gate:
             while len(self._owned) > _MAX_SESSIONS:
                 self._owned.popitem(last=False)
 
-    def _listening(self, session: str, send: _Send) -> _Send:
+    def _listening(self, session: str, send: _Send, named: re.Pattern[bytes]) -> _Send:
         """Passes an answer on and notes which files it names."""
         talks, carry = [False], [b""]
 
         async def noted(message: _Message) -> None:
             if message["type"] == "http.response.start":
-                kinds = [value for name, value in message.get("headers", []) if name.lower() == b"content-type"]
-                talks[0] = bool(kinds) and kinds[0].decode("latin-1").startswith(_TALKS)
+                talks[0] = _header(message.get("headers", []), b"content-type").startswith(_TALKS)
             elif talks[0] and message["type"] == "http.response.body":
                 body = carry[0] + message.get("body", b"")
-                paths = [found.group() for found in self._path.finditer(body)]
-                if paths:
-                    self._own(session, [json.loads(b'"' + path + b'"') for path in paths])
+                if paths := _strings(named, body):
+                    self._own(session, paths)
                 carry[0] = body[-_CARRY:]
             await send(message)
 
@@ -158,6 +172,39 @@ class Gate:
             "ms": round(1000 * seconds),
         }
         _LOG.info(json.dumps(told))
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in headers if key.lower() == name), "")
+
+
+def _strings(named: re.Pattern[bytes], body: bytes) -> list[str]:
+    return [json.loads(b'"' + found[1] + b'"') for found in named.finditer(body)]
+
+
+async def _body(receive: _Receive) -> bytes | None:
+    """The whole body of a request; None where it is too large."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+        if size > _MAX_BODY_BYTES:
+            return None
+    return b"".join(parts)
+
+
+def _again(body: bytes, receive: _Receive) -> _Receive:
+    """Gives a body that has been read once more, then what comes after it."""
+    given = [False]
+
+    async def again() -> _Message:
+        if given[0]:
+            return await receive()
+        given[0] = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
 
 
 async def _respond(send: _Send, status: int, body: bytes, kind: bytes = b"text/plain; charset=utf-8") -> None:

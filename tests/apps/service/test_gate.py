@@ -84,6 +84,33 @@ def test_a_file_goes_to_its_own_session_alone(served: Served, tmp_path: Path, ca
     assert not any(word in caplog.text for word in (SECRET, "x.txt", path))
 
 
+def test_nobody_comes_to_a_file_by_writing_its_path_or_by_giving_it_to_an_event(served: Served):
+    url = served.page.local_url.rstrip("/")
+    with httpx.Client() as mine, httpx.Client() as other:
+        mine.get(url + "/")
+        other.get(url + "/")
+        (path,) = mine.post(url + "/gradio_api/upload", files={"files": ("x.txt", SECRET.encode())}).json()
+        said = f'{{"path": "{path}"}}'
+        config = other.get(url + "/config").json()
+        events = {event["api_name"]: event for event in config["dependencies"]}
+        switch = next(
+            event for event in config["dependencies"] if len(event["inputs"]) == 2 and event["targets"][0][1] == "input"
+        )
+        asked = {"fn_index": switch["id"], "data": ["fundus", said], "session_hash": "other", "event_data": None}
+        echoed = other.post(url + "/gradio_api/run/predict", json=asked)
+        assert path in echoed.json()["data"][0]["value"]  # the text comes back
+        assert other.get(f"{url}/gradio_api/file={path}").status_code == 403
+        for body in (
+            {"fn_index": events["draw"]["id"], "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]},
+            {"data": [[{"path": path}]], "fn_index": switch["id"], "session_hash": "other"},
+        ):
+            for way in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/call/draw"):
+                assert other.post(url + way, json=body).status_code == 403
+        assert mine.get(f"{url}/gradio_api/file={path}").text == SECRET
+        huge = other.post(url + "/gradio_api/run/predict", json={"data": ["x" * (17 << 20)]})
+        assert huge.status_code == 413
+
+
 @pytest.mark.parametrize(
     "path",
     [
