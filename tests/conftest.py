@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.update(
@@ -45,10 +46,17 @@ def browser_path() -> str:
     return next(path for name in _BROWSERS if (path := shutil.which(name)))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the tester's pseudonym key out of all tests: one other key for all, since fixtures outlive a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARRA_MED_KEY_FILE", str(tmp_path_factory.mktemp("key") / "pseudonym.key"))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _own_key_and_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps the pseudonym key and every other user file of a test out of the tester's home."""
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps every user file of a test out of the tester's home."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
-    monkeypatch.setenv("ARRA_MED_KEY_FILE", str(home / "pseudonym.key"))

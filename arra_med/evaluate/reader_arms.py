@@ -188,7 +188,7 @@ def arm_of_results(name: str, results: Sequence[GenerationResult]) -> PreparedAr
         for index, picture in enumerate(result.images):
             views.append(picture[None] if picture.ndim == 2 else np.ascontiguousarray(picture.transpose(2, 0, 1)))
             reports.append(shown_report(result.request.report, result.request.modality))
-            origins.append(f"prompt {result.provenance['prompt_sha256'][:12]}, seed {result.seed(index)}")
+            origins.append(f"prompt {result.provenance['prompt_keyed_hash'][:12]}, seed {result.seed(index)}")
     views, covered = _covered(views)
     return PreparedArm(ReadingArm(name, views, reports, origins), covered)
 

@@ -14,7 +14,7 @@ from arra_med.config import StrictModel
 from arra_med.errors import GenerationError, ReportError
 from arra_med.generate.export import ExportChoice, image_stem, read_provenance
 from arra_med.generate.prompt_table import PromptRow
-from arra_med.generate.prompting import PromptReader, sha256_text
+from arra_med.generate.prompting import PromptReader, keyed_hash
 from arra_med.generate.request import GenerationRequest
 from arra_med.records.row_problems import RowProblems
 from arra_med.runs import sha256_json
@@ -78,8 +78,8 @@ def plan_images(
             request = row.request.model_copy(update={"num_images": 1, "seed": row.request.seed + index})
             asked = {
                 "bundle": {"sha256": bundle_sha256},
-                "report_sha256": sha256_text(request.report),
-                "prompt_sha256": sha256_text(prompt.text),
+                "report_keyed_hash": keyed_hash(request.report),
+                "prompt_keyed_hash": keyed_hash(prompt.text),
                 "rules": request.rules.model_dump(mode="json"),
                 "seed": request.seed,
             }
@@ -106,7 +106,7 @@ def request_sha256(provenance: dict[str, Any]) -> str:
     Device, number format and library versions are how it was made, and stand in the provenance beside it. With a check
     the seed is the one that was asked for, and the number of the row's images counts, none of which may repeat another.
     """
-    check, names = provenance.get("check"), ("report_sha256", "prompt_sha256", "rules")
+    check, names = provenance.get("check"), ("report_keyed_hash", "prompt_keyed_hash", "rules")
     asked = [provenance["bundle"]["sha256"], *(provenance[name] for name in names)]
     if check is None:
         return sha256_json([*asked, provenance["seed"]])

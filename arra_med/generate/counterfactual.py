@@ -65,10 +65,10 @@ class Counterfactual:
         difference = np.abs(self.differences[index])
         return {
             "compares": "same seed, edited report",
-            "report_before_sha256": self.before.provenance["report_sha256"],
-            "report_after_sha256": self.after.provenance["report_sha256"],
-            "prompt_before_sha256": self.before.provenance["prompt_sha256"],
-            "prompt_after_sha256": self.after.provenance["prompt_sha256"],
+            "report_before_keyed_hash": self.before.provenance["report_keyed_hash"],
+            "report_after_keyed_hash": self.after.provenance["report_keyed_hash"],
+            "prompt_before_keyed_hash": self.before.provenance["prompt_keyed_hash"],
+            "prompt_after_keyed_hash": self.after.provenance["prompt_keyed_hash"],
             "share_of_tokens_changed": float(self.tokens_changed[index]),
             "mean_absolute_difference": float(difference.mean()),
             "largest_difference": int(difference.max()),

@@ -18,7 +18,7 @@ from arra_med.errors import GenerationError
 from arra_med.generate.decoding import FREE
 from arra_med.generate.likelihood import code_log_likelihoods
 from arra_med.generate.marks import EDITED_SOURCE_TYPE
-from arra_med.generate.prompting import sha256_text
+from arra_med.generate.prompting import keyed_hash
 from arra_med.generate.region import cell_pixels, laid_into
 from arra_med.generate.request import GenerationRequest
 from arra_med.generate.session import GenerationResult, ReportToImage
@@ -73,7 +73,7 @@ def generated_original(result: GenerationResult, index: int = 0) -> Original:
     told = {
         "kind": "generated",
         "seed": result.seed(index),
-        "prompt_sha256": result.provenance["prompt_sha256"],
+        "prompt_keyed_hash": result.provenance["prompt_keyed_hash"],
         "rules": result.provenance["rules"],
     }
     return Original(result.codes[index], result.images[index], "generated", told)
@@ -186,8 +186,8 @@ def stream_edits(
 
 def _new_seeds(session: ReportToImage, request: GenerationRequest, original: Original) -> list[int]:
     seeds = [request.seed + index for index in range(request.num_images)]
-    asked = sha256_text(session.prompt(request).text), request.rules.model_dump(mode="json")
-    if original.kind == "generated" and asked == (original.told["prompt_sha256"], original.told["rules"]):
+    asked = keyed_hash(session.prompt(request).text), request.rules.model_dump(mode="json")
+    if original.kind == "generated" and asked == (original.told["prompt_keyed_hash"], original.told["rules"]):
         return [seed for seed in [*seeds, seeds[-1] + 1] if seed != original.told["seed"]][: len(seeds)]
     return seeds
 

@@ -1,13 +1,13 @@
 """What a bundle's model reads for a request; needs its description and text tokenizer, not its weights."""
 
 import dataclasses
-import hashlib
 from typing import Any
 
 from arra_med.errors import GenerationError
 from arra_med.generate.cautions import label_cautions, qualifier_cautions
 from arra_med.generate.request import GenerationRequest
 from arra_med.models.bundle import BundleInfo
+from arra_med.records.pseudonym import Pseudonymizer, load_or_create_key
 from arra_med.records.report import Prompt, report_prompt
 
 
@@ -63,6 +63,12 @@ class PromptReader:
         return self._info.layout.text_ids(self._text_tokenizer, text)
 
 
-def sha256_text(text: str) -> str:
-    """Returns the SHA-256 of a text in UTF-8, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def keyed_hash(text: str) -> str:
+    """Returns the HMAC-SHA-256 of a report or prompt under the user's pseudonym key, in hex.
+
+    Prompts are short and much alike: a plain hash would tell whoever tries them out.
+
+    Raises:
+        ConfigError: If the key cannot be read or made.
+    """
+    return Pseudonymizer(load_or_create_key()).hash_of(text)

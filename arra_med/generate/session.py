@@ -12,7 +12,7 @@ import torch
 from arra_med.errors import GenerationError
 from arra_med.generate.checking import CheckedImage
 from arra_med.generate.decoding import decode_image_tokens, open_backend, stream_image_tokens
-from arra_med.generate.prompting import PromptReader, sha256_text
+from arra_med.generate.prompting import PromptReader, keyed_hash
 from arra_med.generate.request import GenerationRequest, request_from_settings
 from arra_med.generate.sampling import SamplingRules
 from arra_med.imaging.view import to_uint8
@@ -265,8 +265,8 @@ class ReportToImage:
             "view": prompt.view,
             "age_group": prompt.age_group,
             "laterality": prompt.laterality,
-            "report_sha256": sha256_text(request.report),
-            "prompt_sha256": sha256_text(prompt.text),
+            "report_keyed_hash": keyed_hash(request.report),
+            "prompt_keyed_hash": keyed_hash(prompt.text),
             "report_section": prompt.section,
             "rules": request.rules.model_dump(mode="json"),
             "device": str(self.bundle.model.device.type),

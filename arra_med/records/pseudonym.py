@@ -43,6 +43,10 @@ class Pseudonymizer:
         """Returns the pseudonym of a text: the first 16 hex digits of its HMAC-SHA256."""
         return self._digest(text).hex()[:_PSEUDONYM_HEX_DIGITS]
 
+    def hash_of(self, text: str) -> str:
+        """Returns all 64 hex digits of the HMAC-SHA256 of a text, for texts that are no identifiers."""
+        return self._digest(f"text {text}").hex()
+
     def uid(self, uid: str) -> str:
         """Returns the DICOM UID that stands for another: 2.25 and a UUID of 122 bits of its HMAC-SHA256.
 

@@ -1,4 +1,8 @@
 import dataclasses
+import hashlib
+import hmac
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +105,25 @@ def test_provenance_says_what_made_the_images_but_not_the_report(bundle: ModelBu
     assert provenance["rules"]["guidance_scale"] == 3.0
     assert provenance["synthetic"] is True
     assert "ffusion" not in str(provenance)
+
+
+def test_hashes_of_report_and_prompt_can_be_tried_out_with_the_key_alone(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def hashes() -> dict[str, str]:
+        result = ReportToImage(bundle).generate(request(num_images=1))
+        texts = {"report_keyed_hash": "PA view. Effusion.", "prompt_keyed_hash": result.prompt.text}
+        assert not any(hashlib.sha256(text.encode()).hexdigest() in str(result.provenance) for text in texts.values())
+        key = bytes.fromhex(Path(os.environ["ARRA_MED_KEY_FILE"]).read_text())
+        for name, text in texts.items():
+            found = hmac.new(key, f"text {text}".encode(), hashlib.sha256).hexdigest()
+            assert result.provenance[name] == found
+        return {name: result.provenance[name] for name in texts}
+
+    first = hashes()
+    assert hashes() == first
+    monkeypatch.setenv("ARRA_MED_KEY_FILE", str(tmp_path / "another.key"))
+    assert not set(hashes().values()) & set(first.values())
 
 
 def test_what_cannot_be_made_is_refused(bundle: ModelBundle):
