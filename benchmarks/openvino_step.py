@@ -47,9 +47,12 @@ class OpenVinoStep:
         layout: Of its sequences.
         prompt: Token ids.
         dtype: `f32` or `bf16`, of the arithmetic.
+        weights: `int8` or `int4` for weights that nncf has rounded; by default they are as they were.
     """
 
-    def __init__(self, model: LlamaForCausalLM, layout: SequenceLayout, prompt: list[int], dtype: str) -> None:
+    def __init__(
+        self, model: LlamaForCausalLM, layout: SequenceLayout, prompt: list[int], dtype: str, weights: str | None = None
+    ) -> None:
         self._first_id = layout.vocabulary.first_image_id
         layers, heads = model.config.num_hidden_layers, model.config.num_key_value_heads
         size = model.model.layers[0].self_attn.head_dim
@@ -69,27 +72,37 @@ class OpenVinoStep:
             entry.get_node().set_partial_shape(ov.PartialShape(shape))
         converted.validate_nodes_and_infer_types()
         ov._offline_transformations.apply_make_stateful_transformation(converted, names)
+        if weights is not None:
+            import nncf
+
+            kind = {"int8": nncf.CompressWeightsMode.INT8_SYM, "int4": nncf.CompressWeightsMode.INT4_SYM}[weights]
+            how = {"ratio": 1.0, "group_size": 32, "all_layers": True} if weights == "int4" else {}
+            converted = nncf.compress_weights(converted, mode=kind, **how)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": dtype}
         self._request = ov.Core().compile_model(converted, "CPU", hints).create_infer_request()
         rows = [prompt, layout.unconditional_ids]
         length = max(map(len, rows))
         self._prompts = torch.tensor([[layout.vocabulary.pad_id] * (length - len(row)) + row for row in rows])
         self._pads = torch.tensor([length - len(row) for row in rows])
+        self._request.reset_state()
+        for position in range(length - 1):
+            self._read(self._prompts[:, position : position + 1], position)
+        self._after_prompt = [(state, ov.Tensor(state.state.data.copy())) for state in self._request.query_state()]
+
+    def _read(self, ids: torch.Tensor, position: int) -> torch.Tensor:
+        places = torch.arange(position + 1)
+        mask = torch.where(places >= self._pads[:, None], 0.0, -1e9)
+        positions = (position - self._pads).clamp(min=0)[:, None]
+        return torch.from_numpy(self._request.infer([ids.numpy(), positions.numpy(), mask.numpy()])[0])
 
     def decode(self, num_tokens: int) -> torch.Tensor:
-        """Reads the prompt token by token, then chooses codes greedily; int64 (num_tokens - 1,)."""
-        self._request.reset_state()
-        codes, length = [], self._prompts.shape[1]
-        ids = self._prompts[:, :1]
-        for position in range(length + num_tokens - 1):
-            places = torch.arange(position + 1)
-            mask = torch.where(places >= self._pads[:, None], 0.0, -1e9)
-            positions = (position - self._pads).clamp(min=0)[:, None]
-            inputs = [ids.numpy(), positions.numpy(), mask.numpy()]
-            conditional, unconditional = torch.from_numpy(self._request.infer(inputs)[0])
-            if position + 1 < length:
-                ids = self._prompts[:, position + 1 : position + 2]
-                continue
+        """Chooses codes greedily, int64 (num_tokens,); the prompt but its last token has been read before, free of charge."""
+        for state, kept in self._after_prompt:
+            state.state = kept
+        codes, first = [], self._prompts.shape[1] - 1
+        ids = self._prompts[:, first:]
+        for position in range(first, first + num_tokens):
+            conditional, unconditional = self._read(ids, position)
             code = (unconditional + 3.0 * (conditional - unconditional)).argmax()
             codes.append(code)
             ids = (code + self._first_id).expand(2)[:, None]
