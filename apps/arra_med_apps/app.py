@@ -103,13 +103,13 @@ def build_app(shelf: Shelf, settings: AppSettings = NO_EXTRAS) -> gr.Blocks:
         gr.HTML(words.HEADER)
         with gr.Tabs(elem_id="am-tabs"):
             with gr.Tab(words.GENERATE_TAB, id="generate"):
-                add_generate_tab(app, shelf)
+                history = add_generate_tab(app, shelf)
             with gr.Tab(EXPLORE_TAB, id="explore"):
                 add_explore_tab(shelf)
             with gr.Tab(compare_words.TAB, id="compare"):
                 compare_tab.add_compare_tab(app, shelf, settings, training)
             with gr.Tab(reader_words.TAB, id="reader-study"):
-                reader_tab.add_reader_tab(app, shelf)
+                reader_tab.add_reader_tab(app, shelf, history)
             with gr.Tab(DATA_TAB, id="data"):
                 add_data_tab(shelf, training)
             with gr.Tab(ABOUT_TAB, id="about"):

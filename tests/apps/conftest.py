@@ -25,11 +25,11 @@ SIZE_PX, GRID = 32, 8
 _WORDS = ("[UNK]", "effusion", "normal", "pneumothorax", "glaucoma", "PA", "AP", "view", "chest", "image", ",", ".")
 
 
-def write_tiny_bundle(folder: Path, modality: str) -> Path:
+def write_tiny_bundle(folder: Path, modality: str, variant: str = "arra", weights_seed: int = 0) -> Path:
     vocabulary = ImageVocabulary(
         bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=27, vocab_size=48
     )
-    torch.manual_seed(0)
+    torch.manual_seed(weights_seed)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=48, max_position_embeddings=128, initializer_range=0.3, **shape))
     channels = 1 if modality == "cxr" else 3
@@ -43,7 +43,7 @@ def write_tiny_bundle(folder: Path, modality: str) -> Path:
         image_tokenizer=VQTokenizer(vq).eval(),
         info=BundleInfo(
             name=f"tiny-{modality}",
-            variant="arra",
+            variant=variant,
             layout=SequenceLayout(vocabulary=vocabulary, grid=(GRID, GRID), max_text_tokens=40),
             canonical_view=CanonicalView(modality=modality, size_px=SIZE_PX),
             licence_class="open",

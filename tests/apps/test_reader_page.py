@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from arra_med_apps.reader_tab import words
+from arra_med_apps.words import GENERATE_TAB
 from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
@@ -77,6 +78,20 @@ def enter(page: Any, code: str) -> None:
     page.click("#am-code-go")
 
 
+def read_a_new_study(page: Any, folder: Path) -> None:
+    codes = make_study(page, {"real": write(folder / "real", 3), "arra": write(folder / "arra", 4)})
+    page.get_by_role("tab", name=words.READ, exact=True).click()
+    enter(page, codes[0])
+    page.locator("#am-agree input").check()
+    page.click("#am-begin")
+    wait_for_image(page, 0)
+
+
+def window_of(page: Any) -> tuple[float, float]:
+    part = page.locator("#am-read-window-filter feFuncR")
+    return float(part.get_attribute("slope")), float(part.get_attribute("intercept"))
+
+
 def test_a_study_from_its_making_over_a_closed_browser_to_its_results(
     browser: Any, kept: Path, page_url: str, tmp_path: Path
 ) -> None:
@@ -138,22 +153,16 @@ def test_the_window_is_a_real_one_and_keys_wait_for_the_next_image(
     browser: Any, kept: Path, page_url: str, tmp_path: Path
 ) -> None:
     page = opened(browser, page_url)
-    codes = make_study(page, {"real": write(tmp_path / "real", 3), "arra": write(tmp_path / "arra", 4)})
-    page.get_by_role("tab", name=words.READ, exact=True).click()
-    enter(page, codes[0])
-    page.locator("#am-agree input").check()
-    page.click("#am-begin")
-    wait_for_image(page, 0)
+    read_a_new_study(page, tmp_path)
 
-    page.evaluate("[['am-window', 100], ['am-level', 80]].forEach(([id, value]) => {"
+    page.evaluate("[['am-read-window', 100], ['am-read-level', 80]].forEach(([id, value]) => {"
                   "const s = document.getElementById(id); s.value = value;"
                   "s.dispatchEvent(new Event('input', {bubbles: true})); })")  # fmt: skip
-    part = page.locator("#am-window-filter feFuncR")
-    slope, intercept = float(part.get_attribute("slope")), float(part.get_attribute("intercept"))
+    slope, intercept = window_of(page)
     for level, expected in ((30, 0.0), (80, 0.5), (130, 1.0)):  # level - window / 2, level, level + window / 2
         assert slope * level / 255 + intercept == pytest.approx(expected, abs=1e-6)
     page.keyboard.press("0")
-    assert part.get_attribute("slope") == "1"
+    assert window_of(page) == (1, 0)
 
     five = "for (let i = 0; i < 5; i++) document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', bubbles: true}))"
     page.evaluate(five)
@@ -161,6 +170,31 @@ def test_the_window_is_a_real_one_and_keys_wait_for_the_next_image(
     page.wait_for_timeout(500)
     wait_for_image(page, 1)  # five hits answered one image
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+@pytest.mark.parametrize("generated", [True, False])
+def test_the_window_of_a_reader_is_not_that_of_the_generate_tab(
+    browser: Any, kept: Path, page_url: str, tmp_path: Path, generated: bool
+) -> None:
+    page = opened(browser, page_url)
+    broken: list[str] = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    if generated:
+        page.get_by_role("tab", name=GENERATE_TAB, exact=True).click()
+        page.fill("#am-report textarea", "PA view. effusion.")
+        page.click("#am-generate")
+        page.wait_for_selector("#am-gallery .gallery-item img")
+        page.get_by_role("tab", name=words.TAB, exact=True).click()
+    read_a_new_study(page, tmp_path)
+
+    page.click("#am-read-window-reset")
+    assert window_of(page) == (1, 0)
+    page.locator("#am-read-window").fill("100")
+    assert window_of(page) == pytest.approx((255 / 100, 0.5 - 128 / 100))
+    assert page.evaluate("document.documentElement.dataset.amWindow || ''") == ""  # the gallery keeps its own
+    page.click("#am-read-window-reset")
+    assert window_of(page) == (1, 0)
+    assert not broken
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,12 +16,15 @@ from arra_med_apps.generate_tab.table_handlers import TableHandlers
 from arra_med_apps.model_radios import taking_model, with_model
 
 
-def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> None:
+def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> gr.State:
     """Adds the tab's components and events; called inside its `gr.Tab`.
 
     Args:
         app: The page, whose loading fills the tab.
         shelf: The models.
+
+    Returns:
+        The session's runs, the last one first: a list of `history.Run`.
     """
     page, handlers = Layout(shelf), Handlers(shelf)
     radios = page.models.components
@@ -82,6 +85,7 @@ def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> None:
         runs.append(run)
     _wire_table(page, TableHandlers(handlers), files, results)
     page.stop.click(handlers.stop, None, [page.notice, page.generate, page.stop], cancels=runs, **AT_ONCE)
+    return page.history
 
 
 def _generating(handlers: Handlers, names: list[str]) -> Callable[..., Iterator[tuple[Any, ...]]]:

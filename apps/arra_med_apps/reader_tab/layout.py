@@ -15,13 +15,13 @@ _NO_HELP = gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocompl
 class Layout:
     """Every component that an event reads or changes. Made inside the tab."""
 
-    def __init__(self, shelf: Shelf, *, with_session: bool) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self.state = gr.State(None)
         with gr.Tabs(elem_id="am-study-parts"):
             with gr.Tab(words.READ, id="read"), gr.Column(elem_classes="am-panel", elem_id="am-study-read"):
                 self._read()
             with gr.Tab(words.SET_UP, id="set-up"), gr.Column(elem_classes="am-panel", elem_id="am-study-make"):
-                self._set_up(shelf, with_session)
+                self._set_up(shelf)
             with gr.Tab(words.RESULTS, id="results"), gr.Column(elem_classes="am-panel", elem_id="am-study-results"):
                 self._results()
 
@@ -51,7 +51,7 @@ class Layout:
         with gr.Column(visible=False) as self.done:
             self.thanks = gr.HTML(elem_id="am-thanks")
 
-    def _set_up(self, shelf: Shelf, with_session: bool) -> None:
+    def _set_up(self, shelf: Shelf) -> None:
         self.make_notice = gr.HTML(elem_id="am-make-problem")
         self.design = gr.Radio(
             list(words.DESIGNS), value="real_or_synthetic", label="Design", info=words.DESIGN_HINT, elem_id="am-design"
@@ -89,7 +89,9 @@ class Layout:
                 )
                 for arm in words.DRAWN_ARMS
             }
-        self.use_session = gr.Checkbox(False, label=words.SESSION_LABEL, visible=with_session, elem_id="am-use-session")
+        self.use_session = gr.Checkbox(
+            False, label=words.SESSION_LABEL, info=words.SESSION_HINT, elem_id="am-use-session"
+        )
         with gr.Row():
             self.size_px = gr.Dropdown(list(words.SIZES), value=0, label="Size", info=words.SIZE_HINT)
             self.per_arm = gr.Number(0, label="Images of each arm", info="0 takes as many as there are.", precision=0)

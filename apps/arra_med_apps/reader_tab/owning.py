@@ -8,7 +8,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.reader_arms import PreparedArm, arm_of_files, arm_of_folder, arm_of_results, drawn_arms
+from arra_med.evaluate.reader_arms import PreparedArm, arm_of_files, arm_of_folder, drawn_arms
 from arra_med.evaluate.reader_making import StudyPlan, make_study
 from arra_med.evaluate.reader_sample_size import cases_for_accuracy, cases_for_preference
 from arra_med.evaluate.reader_store import ReaderStudy
@@ -16,16 +16,15 @@ from arra_med.evaluate.reader_study import Code, Design, study_path
 from arra_med.evaluate.reader_summary import SUMMARY_NOTICE, answers_csv, reader_summary, summary_json
 from arra_med.evaluate.reader_words import summary_tables
 from arra_med.generate.prompt_table import read_prompt_table
-from arra_med.generate.session import GenerationResult
 from arra_med.imaging.view import Modality
+from arra_med_apps import words as page_words
 from arra_med_apps.choices import Shelf
+from arra_med_apps.generate_tab.history import Run
 from arra_med_apps.generate_tab.presenting import note_panel, problem_panel
 from arra_med_apps.reader_tab import presenting, words
 from arra_med_apps.reader_tab.layout import Layout
+from arra_med_apps.reader_tab.session_arms import session_arms
 from arra_med_apps.reader_tab.telling import Updates, sentence_of, told
-
-Session = Sequence[tuple[str, GenerationResult]]
-"""Images made in the generate tab: the arm that their model is, and the result."""
 
 
 class Owning:
@@ -53,13 +52,19 @@ class Owning:
         """Shows the boxes for folders where they may be used."""
         return {box: gr.Textbox(visible=local) for box in self.page.folders.values()}
 
-    def make(self, session: Session | None, *, local: bool, **values: Any) -> Iterator[Updates]:
-        """Yields progress, then the codes of the new study. An upload is gone when the study is made."""
+    def make(self, history: Sequence[Run], *, local: bool, **values: Any) -> Iterator[Updates]:
+        """Yields progress, then the codes of the new study. An upload is gone when the study is made.
+
+        Args:
+            history: Runs of the generate tab in this session.
+            local: Whether folders of this computer may be named.
+            values: Of `Layout.plan_inputs`.
+        """
         page = self.page
         busy = {page.make: gr.Button(interactive=False), page.stop: gr.Button(interactive=True)}
         yield {**busy, page.make_notice: "", page.made: presenting.working_panel(words.PREPARING, 0, 0)}
         try:
-            yield from self._make(session or (), local, values)
+            yield from self._make(history, local, values)
         except Exception as error:  # noqa: BLE001 - the app's edge: a user never reads a traceback
             yield {page.make_notice: problem_panel(sentence_of(error)), page.made: "", **self.finished()}
 
@@ -95,15 +100,16 @@ class Owning:
         study.forget(int(number or 0))
         return {self.page.results_notice: note_panel(words.DELETED), self.page.results: _results(study)}
 
-    def _make(self, session: Session, local: bool, values: dict[str, Any]) -> Iterator[Updates]:
+    def _make(self, history: Sequence[Run], local: bool, values: dict[str, Any]) -> Iterator[Updates]:
         page, design = self.page, values["design"]
         if design not in get_args(Design) or values["modality"] not in self.shelf.modalities:
             raise EvaluationError("this design or kind of image is not offered here: choose one of the list")
         plan = _plan(values)
         arms = self._given(plan, local, values)
+        num_left_out = 0
         if values["use_session"]:
-            names = dict.fromkeys(name for name, _ in session)
-            arms += [arm_of_results(name, [r for its, r in session if its == name]) for name in names]
+            of_session, num_left_out = session_arms(history, plan.modality)
+            arms += of_session
         for made, total, drawn in self._drawn(plan, values):
             arms += drawn
             yield {
@@ -115,6 +121,8 @@ class Owning:
         covered = sum(arm.num_covered for arm in arms)
         lines = [f"{len(study.cases)} cases of {len(arms)} arms, {study.settings.size_px} px"]
         lines += [f"Lines of letters were covered in {covered} images."] if covered else []
+        if num_left_out:
+            lines.append(words.SESSION_LEFT_OUT.format(runs=page_words.several(num_left_out, "run")))
         yield {
             page.made: presenting.made_panel(study.code, owner_code, lines),
             page.results_code: study.code,

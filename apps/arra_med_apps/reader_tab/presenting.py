@@ -48,13 +48,13 @@ def task_panel(task: Task, settings: ReaderStudySettings) -> str:
         f'<div id="am-read" data-place="{task.place}" data-design="{settings.design}">'
         f'<p class="am-read-notice">{html.escape(NOTICE)}</p>{report}'
         f'<div class="am-stage am-read-{len(task.pngs)}">{"".join(figures)}</div>'
-        '<svg width="0" height="0" aria-hidden="true" style="position:absolute"><filter id="am-window-filter" '
+        '<svg width="0" height="0" aria-hidden="true" style="position:absolute"><filter id="am-read-window-filter" '
         'color-interpolation-filters="sRGB"><feComponentTransfer><feFuncR type="linear" slope="1" intercept="0"/>'
         '<feFuncG type="linear" slope="1" intercept="0"/><feFuncB type="linear" slope="1" intercept="0"/>'
         "</feComponentTransfer></filter></svg>"
-        '<div class="am-window"><label>Window <input type="range" id="am-window" min="1" max="255" value="255">'
-        '<output>255</output></label><label>Level <input type="range" id="am-level" min="0" max="255" value="128">'
-        '<output>128</output></label><button type="button" id="am-window-reset">Reset</button></div></div>'
+        '<div class="am-window"><label>Window <input type="range" id="am-read-window" min="1" max="255" value="255">'
+        '<output>255</output></label><label>Level <input type="range" id="am-read-level" min="0" max="255" value="128">'
+        '<output>128</output></label><button type="button" id="am-read-window-reset">Reset</button></div></div>'
     )
 
 

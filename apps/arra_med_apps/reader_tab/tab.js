@@ -6,29 +6,29 @@ const stage = () => {
 const setWindow = (width, level) => {
   const w = Math.min(255, Math.max(1, Math.round(width)));
   const l = Math.min(255, Math.max(0, Math.round(level)));
-  const sliders = [["am-window", w], ["am-level", l]];
+  const sliders = [["am-read-window", w], ["am-read-level", l]];
   for (const [id, value] of sliders) {
     const slider = document.getElementById(id);
     slider.value = value;
     slider.parentElement.querySelector("output").textContent = value;
   }
   const whole = w === 255 && l === 128;
-  for (const part of document.querySelectorAll("#am-window-filter feComponentTransfer > *")) {
+  for (const part of document.querySelectorAll("#am-read-window-filter feComponentTransfer > *")) {
     part.setAttribute("slope", whole ? 1 : 255 / w);
     part.setAttribute("intercept", whole ? 0 : 0.5 - l / w);
   }
 };
 const value = (id) => Number(document.getElementById(id).value);
 document.addEventListener("input", (event) => {
-  if (event.target.id === "am-window" || event.target.id === "am-level") setWindow(value("am-window"), value("am-level"));
+  if (event.target.id === "am-read-window" || event.target.id === "am-read-level") setWindow(value("am-read-window"), value("am-read-level"));
 });
 document.addEventListener("click", (event) => {
-  if (event.target.id === "am-window-reset") setWindow(255, 128);
+  if (event.target.id === "am-read-window-reset") setWindow(255, 128);
 });
 let drag = null;
 document.addEventListener("pointerdown", (event) => {
   if (event.target.closest("#am-read figure")) {
-    drag = { x: event.clientX, y: event.clientY, width: value("am-window"), level: value("am-level") };
+    drag = { x: event.clientX, y: event.clientY, width: value("am-read-window"), level: value("am-read-level") };
     event.preventDefault();
   }
 });

@@ -19,17 +19,17 @@ _SCRIPT = Path(__file__).with_name("tab.js").read_text(encoding="utf-8")
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
-def add_reader_tab(app: gr.Blocks, shelf: Shelf, session: gr.State | None = None) -> None:
+def add_reader_tab(app: gr.Blocks, shelf: Shelf, history: gr.State) -> None:
     """Adds the tab's components and events; called inside its `gr.Tab`.
 
     Args:
         app: The page, whose loading fills the tab.
         shelf: The models.
-        session: Images made in the generate tab, as `owning.Session`; without it they are not offered.
+        history: Runs of the generate tab in this session.
     """
-    page = Layout(shelf, with_session=session is not None)
+    page = Layout(shelf)
     _wire_reading(app, page)
-    _wire_owning(app, page, shelf, gr.State(()) if session is None else session)
+    _wire_owning(app, page, shelf, history)
 
 
 def _wire_reading(app: gr.Blocks, page: Layout) -> None:
@@ -49,7 +49,7 @@ def _wire_reading(app: gr.Blocks, page: Layout) -> None:
     page.leave.click(reading.leave, None, changed, **AT_ONCE)
 
 
-def _wire_owning(app: gr.Blocks, page: Layout, shelf: Shelf, session: gr.State) -> None:
+def _wire_owning(app: gr.Blocks, page: Layout, shelf: Shelf, history: gr.State) -> None:
     owning = Owning(page, shelf)
 
     def make(given: Any, request: gr.Request, **values: Any) -> Any:
@@ -65,7 +65,7 @@ def _wire_owning(app: gr.Blocks, page: Layout, shelf: Shelf, session: gr.State) 
     page.modality.change(owning.switch_modality, page.modality, list(page.models.values()), **AT_ONCE)
     run = page.make.click(
         make,
-        inputs_kwargs={"given": session, **page.plan_inputs},
+        inputs_kwargs={"given": history, **page.plan_inputs},
         outputs=[page.make_notice, page.made, page.make, page.stop, page.results_code],
         concurrency_limit=1,
         **HIDDEN,

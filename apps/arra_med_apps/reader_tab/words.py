@@ -43,6 +43,15 @@ FOLDER_LABEL = "or a folder or study set on this computer"
 PROMPTS_LABEL = "or draw the synthetic images from a CSV of reports (column: report)"
 NO_MODEL = "not drawn"
 SESSION_LABEL = "Use the images made in this session"
+SESSION_HINT = (
+    "Images that the tab Generate made since this page was opened, without marks: ARRA's, and its baseline's."
+)
+SESSION_EMPTY = "No image of this kind was made in this session: generate some first, or take the tick away."
+SESSION_NEITHER = (
+    "This session's images are by models that are neither ARRA nor its baseline: generate with one of these, or take the "
+    "tick away."
+)
+SESSION_LEFT_OUT = "Left out of this session's images: {runs} of a model that is neither ARRA nor its baseline."
 SIZES = (("As they are", 0), ("128 px", 128), ("256 px", 256), ("512 px", 512))
 SIZE_HINT = "All images become squares of this size. Left as they are, all must have one size already."
 SEED_HINT = "Empty draws one, which readers cannot guess. It is stored with the study."

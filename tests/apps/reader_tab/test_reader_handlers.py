@@ -19,7 +19,6 @@ from PIL import Image
 
 from arra_med.evaluate.reader_store import ReaderStudy
 from arra_med.evaluate.reader_study import study_path
-from arra_med.generate.session import GenerationRequest
 
 SECRET = "Zzyzx"
 
@@ -28,7 +27,7 @@ SECRET = "Zzyzx"
 def page(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Layout]:
     monkeypatch.setenv("ARRA_MED_READER_STUDIES", str(tmp_path / "kept"))
     with gr.Blocks():
-        yield Layout(shelf, with_session=True)
+        yield Layout(shelf)
 
 
 def images(folder: Path, seed: int, num: int = 4, side: int = 32) -> list[str]:
@@ -50,10 +49,10 @@ def values(**changes: Any) -> dict[str, Any]:
     return {**filled, **arms, **changes}
 
 
-def made(page: Layout, shelf: Shelf, session: Any = (), local: bool = True, **changes: Any) -> tuple[str, list[str]]:
+def made(page: Layout, shelf: Shelf, history: Any = (), local: bool = True, **changes: Any) -> tuple[str, list[str]]:
     """What the page tells at the end: the problem, and the codes."""
     seen: dict[Any, Any] = {}
-    for update in Owning(page, shelf).make(session, local=local, **values(**changes)):
+    for update in Owning(page, shelf).make(history, local=local, **values(**changes)):
         seen |= update
     problem = re.sub("<.*?>", "", seen[page.make_notice])
     assert seen[page.make].interactive
@@ -198,17 +197,6 @@ def test_baseline_and_arra_are_drawn_from_a_table_of_reports(page: Layout, shelf
     assert len(ReaderStudy(study_path(codes[0])).cases) == 2
     assert not table.exists()
     assert not shelf.generating.locked()
-
-
-def test_images_of_the_session_become_arms(page: Layout, shelf: Shelf) -> None:
-    model = shelf.open(next(iter(shelf.choices)))
-    results = [
-        (arm, model.generate(GenerationRequest(report="PA view. Effusion.", modality="cxr", num_images=2, seed=seed)))
-        for arm, seed in (("arra", 0), ("arra", 2))
-    ]
-    problem, codes = made(page, shelf, results, design="likert", use_session=True)
-    assert problem == ""
-    assert len(ReaderStudy(study_path(codes[0])).cases) == 4
 
 
 def test_folders_are_for_the_computer_of_the_app_alone(page: Layout, shelf: Shelf, tmp_path: Path) -> None:
