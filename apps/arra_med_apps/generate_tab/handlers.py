@@ -23,7 +23,7 @@ from arra_med_apps.form import MAX_SEED, Form
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
 from arra_med_apps.generate_tab.exporting import ExportForm, exported
-from arra_med_apps.generate_tab.file_handlers import GALLERY_COLUMNS, caption, shown
+from arra_med_apps.generate_tab.file_handlers import shown, shown_alone
 from arra_med_apps.generate_tab.history import Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.updates import only_live, told
 from arra_med_apps.model_radios import shown_model
@@ -203,10 +203,8 @@ def _finished(
         with exported(run.result, choice.licence_class, export) as files:
             yield ("", *made, *shown(run.result, files), *said)
     except ArraMedError as error:  # the images are there all the same
-        pictures = [(image, caption(run.result, at)) for at, image in enumerate(run.result.images)]
-        gallery = gr.Gallery(pictures, columns=GALLERY_COLUMNS[count])
         problem = presenting.problem_panel(words.sentence(str(error)))
-        yield (problem, *made, gallery, gr.DownloadButton(value=None), None, *said)
+        yield (problem, *made, shown_alone(run.result), gr.DownloadButton(value=None), None, *said)
 
 
 def _is_foreign(report: str) -> bool:
