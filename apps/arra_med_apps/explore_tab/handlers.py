@@ -30,7 +30,7 @@ from arra_med.records.study import Modality
 from arra_med_apps import words as page_words
 from arra_med_apps.choices import ModelChoice, Shelf
 from arra_med_apps.explore_tab import presenting, words
-from arra_med_apps.form import Form
+from arra_med_apps.form import Form, prompt_of
 from arra_med_apps.generate_tab.presenting import write_archive
 from arra_med_apps.model_radios import shown_model
 
@@ -57,12 +57,9 @@ class Handlers:
         """Returns what the report becomes."""
         if not (report or "").strip():
             return presenting.prompt_hint(page_words.PROMPT_WAITING)
-        choice = self.shelf.chosen(model, values["modality"])
-        session = self.shelf.opened(choice.name)
-        if session is None:
-            self.shelf.open_soon(choice.name)
         try:
-            return presenting.prompt_panel(_form(report=report, num_images=1, **values).prompt(session))
+            form = _form(report=report, num_images=1, **values)
+            return presenting.prompt_panel(prompt_of(self.shelf, model, form))
         except ArraMedError as error:
             return presenting.prompt_hint(page_words.sentence(str(error)))
 

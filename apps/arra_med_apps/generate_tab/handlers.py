@@ -19,7 +19,7 @@ from arra_med.records.report_parts import report_parts
 from arra_med.records.study import Modality
 from arra_med_apps import words
 from arra_med_apps.choices import ModelChoice, Shelf
-from arra_med_apps.form import MAX_SEED, Form
+from arra_med_apps.form import MAX_SEED, Form, prompt_of
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
 from arra_med_apps.generate_tab.exporting import ExportForm, exported
@@ -48,12 +48,8 @@ class Handlers:
         """Returns what the report becomes, or how to begin."""
         if not (report or "").strip():
             return presenting.prompt_hint(words.PROMPT_WAITING)
-        choice = self.shelf.chosen(model, values["modality"])
-        session = self.shelf.opened(choice.name)
-        if session is None:
-            self.shelf.open_soon(choice.name)
         try:
-            prompt = Form(report=report, **values).prompt(session)
+            prompt = prompt_of(self.shelf, model, Form(report=report, **values))
             notices = (own_words.ENGLISH_ONLY,) if _is_foreign(report) else ()
             return presenting.prompt_panel(prompt, report_parts(report, prompt), notices)
         except ArraMedError as error:
