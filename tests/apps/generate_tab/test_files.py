@@ -16,10 +16,12 @@ from arra_med_apps.generate_tab import exporting
 from arra_med_apps.generate_tab import words as own_words
 from arra_med_apps.generate_tab.file_handlers import GALLERY_BUTTONS, FileHandlers
 from arra_med_apps.generate_tab.handlers import Handlers
-from arra_med_apps.generate_tab.history import MAX_RUNS, Run, remembered
+from arra_med_apps.generate_tab.history import MAX_RUNS, Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.updates import RESULT_OUTPUTS
+from PIL import Image
 
 from arra_med.errors import BundleError, SendingError
+from arra_med.generate.marks import draw_visible_mark
 from arra_med.models.licence import check_acknowledged
 
 VALUES: dict[str, Any] = {
@@ -166,6 +168,13 @@ def test_an_earlier_run_gives_its_form_back_and_old_ones_are_forgotten(shelf: Sh
         runs = remembered(runs, run)
     assert len(runs) == MAX_RUNS
     assert "Zzyzx" not in repr(run)
+
+
+def test_pictures_of_earlier_runs_are_marked(shelf: Shelf):
+    run = last_update(Handlers(shelf), "unknown")["run"]
+    (thumbnail,) = earlier_gallery([run]).value
+    shown = np.asarray(Image.open(thumbnail["image"]["path"]).convert("L")).astype(int)  # a lossy copy
+    assert np.abs(shown - draw_visible_mark(run.picture)).mean() < 10 < np.abs(shown - run.picture).mean()
 
 
 def test_sending_needs_a_confirmation_and_dicom_files():
