@@ -231,6 +231,8 @@ def _finished(
             yield shown, gr.DownloadButton(value=str(archive), visible=True)
     except ArraMedError as error:
         yield _problem(error) + shown, gr.DownloadButton(visible=False)
+    except OSError as error:
+        yield presenting.problem_panel(page_words.unwritten(error)) + shown, gr.DownloadButton(visible=False)
 
 
 def _running(is_running: bool) -> tuple[Any, Any]:
