@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from arra_med.generate.export import read_provenance
-from tests.test_cli_generate import bundle, run
+from tests.test_cli_generate import bundle, credentialed, run
 
 __all__ = ["bundle"]
 
@@ -64,6 +64,25 @@ def test_explain_tells_each_phrase_by_number(bundle: Path, tmp_path: Path, capsy
     record = json.loads((tmp_path / "explanation.json").read_text())
     assert len(record["what_the_model_ignored"]["phrases"]) == 3
     assert "effusion" in (tmp_path / "explanation.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("edit", ["--box", "0,8,16,9", "-n", "1"]),
+        ("counterfactual", ["--edited-report", "PA view. Normal."]),
+        ("explain", ["-n", "4"]),
+    ],
+)
+def test_a_credentialed_bundle_writes_for_those_who_acknowledge(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
+) -> None:
+    restricted = credentialed(bundle, tmp_path / "restricted")
+    assert explore(command, restricted, tmp_path / "out", *words) == 2
+    assert "say --acknowledge-credentialed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert explore(command, restricted, tmp_path / "agreed", *words, "--acknowledge-credentialed") == 0
+    assert list((tmp_path / "agreed").glob("*.png"))
 
 
 @pytest.mark.parametrize(

@@ -93,13 +93,18 @@ def test_the_same_seed_gives_the_same_pixels_alone_and_in_a_batch(bundle: Path, 
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
+def credentialed(bundle: Path, folder: Path) -> Path:
+    """Writes a copy of a bundle that says its data were credentialed."""
+    shutil.copytree(bundle, folder)
+    told = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**told, "licence_class": "credentialed"}))
+    return folder
+
+
 def test_a_credentialed_bundle_draws_for_those_who_acknowledge(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    restricted = tmp_path / "restricted"
-    shutil.copytree(bundle, restricted)
-    told = json.loads((restricted / "bundle.json").read_text())
-    (restricted / "bundle.json").write_text(json.dumps({**told, "licence_class": "credentialed"}))
+    restricted = credentialed(bundle, tmp_path / "restricted")
     (tmp_path / "table.csv").write_text("report\nEffusion.\n")
     for words in (["--report", REPORT], ["--prompts", str(tmp_path / "table.csv")]):
         assert generate(restricted, tmp_path / "out", *words) == 2

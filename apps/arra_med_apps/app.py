@@ -4,6 +4,7 @@ It works offline: no analytics, no font or script from another host. Nothing the
 the browser, no flagging, no log; pictures live in a private folder that is emptied hourly and removed at the end.
 """
 
+import errno
 import ipaddress
 import os
 import shutil
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from arra_med.errors import ConfigError
 from arra_med.models.licence import check_acknowledged
@@ -162,7 +165,7 @@ def serve(
             ssl_keyfile=service.certificate_key and str(service.certificate_key),
             ssl_verify=False,  # of Gradio's greeting to itself
             root_path=service.root_path or None,
-            app_kwargs={"middleware": [gate]},
+            app_kwargs={"middleware": [gate], "exception_handlers": {OSError: _upload_failed}},
             **SERVER,
         )
     except OSError:
@@ -208,6 +211,13 @@ def launch(
     finally:
         signal.signal(signal.SIGTERM, before)
         served.close()
+
+
+async def _upload_failed(_: Request, error: Exception) -> Response:
+    """Tells of a full disk in one sentence, which the page shows; anything else is an error as it was."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PlainTextResponse(words.unwritten(error), status_code=507)
+    raise error
 
 
 def _check_openness(choices: Sequence[ModelChoice], host: str, settings: AppSettings, service: ServiceSettings) -> None:

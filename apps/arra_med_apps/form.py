@@ -1,17 +1,20 @@
 """What the user filled in, and the generation request it stands for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from arra_med.errors import GenerationError, ReportError
+from arra_med.generate.cautions import cautioned
 from arra_med.generate.request import MAX_SEED
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import GenerationRequest, ReportToImage
 from arra_med.records.report import Prompt, report_prompt
 from arra_med.records.study import Modality
 from arra_med_apps import words
+from arra_med_apps.choices import Shelf
 
-__all__ = ["MAX_IMAGES", "MAX_REPORT_CHARS", "MAX_SEED", "Form", "form_values"]
+__all__ = ["MAX_IMAGES", "MAX_REPORT_CHARS", "MAX_SEED", "Form", "form_values", "prompt_of"]
 
 MAX_IMAGES = 8
 MAX_REPORT_CHARS = 20_000
@@ -66,17 +69,18 @@ class Form:
             **self._stated(),
         )
 
-    def prompt(self, session: ReportToImage | None) -> Prompt:
-        """Returns what the model will read.
+    def prompt(self, session: ReportToImage | None, label_counts: Mapping[str, int]) -> Prompt:
+        """Returns what the model will read, with every caution.
 
         Args:
             session: The model, whose context limits the prompt; None while it is not opened, when nothing is cut.
+            label_counts: Training images of each finding; empty if unknown.
 
         Raises:
             ReportError: If the report holds nothing that describes an image.
         """
         if session is None:
-            return report_prompt(self.report or "", **self._stated())
+            return cautioned(report_prompt(self.report or "", **self._stated()), self.modality, label_counts)
         return session.prompt(self.request())
 
     def _stated(self) -> dict:
@@ -87,6 +91,19 @@ class Form:
             "laterality": None if chest else _given(self.laterality),
             "age_group": _given(self.age_group),
         }
+
+
+def prompt_of(shelf: Shelf, model: str, form: Form) -> Prompt:
+    """Returns what a model of the shelf will read, with every caution; one that is not open yet begins to be opened.
+
+    Raises:
+        ReportError: If the report holds nothing that describes an image.
+    """
+    choice = shelf.chosen(model, form.modality)
+    session = shelf.opened(choice.name)
+    if session is None:
+        shelf.open_soon(choice.name)
+    return form.prompt(session, choice.label_counts)
 
 
 def form_values(request: GenerationRequest) -> dict[str, Any]:

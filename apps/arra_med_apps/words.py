@@ -60,6 +60,7 @@ LINE_FULL = "Too many runs are waiting for the model: try again in a few minutes
 CLOSING = "The app is being closed: your run was ended; start it again when the app is back."
 STOPPED = "Stopped. Change the report or the settings and generate again."
 UNEXPECTED = "Something went wrong inside the app and no image was made: try again, or restart the app."
+UNWRITTEN = "The files cannot be written on this computer ({reason}): free some space on its disk, then try again."
 NO_HTTPS = "Warning: passwords and reports travel unencrypted; give certificate and certificate_key, or put a proxy with HTTPS before the app."
 SEED_RANGE = "The seed must be a whole number from 0 to 4294967295: press Random seed for one."
 
@@ -144,6 +145,11 @@ def sentence(text: str) -> str:
     if not text:
         return UNEXPECTED
     return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+
+
+def unwritten(error: OSError) -> str:
+    """Returns what is told of files that could not be written, without their names."""
+    return UNWRITTEN.format(reason=error.strerror or type(error).__name__)
 
 
 def duration(seconds: float) -> str:

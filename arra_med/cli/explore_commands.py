@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arra_med.cli.batch_drawing import quiet_transformers
-from arra_med.cli.model_commands import bundle_folder, read_report
+from arra_med.cli.model_commands import acknowledged_folder, read_report
 from arra_med.cli.options import (
+    AcknowledgeOption,
     BurnedInOption,
     DeviceOption,
     ForProcessingOption,
@@ -89,6 +90,7 @@ def edit(
     visible_mark: VisibleMarkOption = True,
     watermark: WatermarkOption = True,
     include_report: IncludeReportOption = False,
+    acknowledge_credentialed: AcknowledgeOption = False,
     backend: BackendOption = "auto",
     allow_for_processing: ForProcessingOption = False,
     allow_burned_in: BurnedInOption = False,
@@ -117,7 +119,7 @@ def edit(
 
     image_formats(image_format)
     signer = configured_signer()
-    session = _open(bundle, modality, device, backend)
+    session = _open(bundle, modality, acknowledge_credentialed, device, backend)
     size_px = session.bundle.spec.size_px
     region = box_mask(_box(box), size_px) if box is not None else read_mask(mask or Path(), size_px)
     cells = touched_cells(region, session.bundle.layout.grid)
@@ -165,6 +167,7 @@ def counterfactual(
     visible_mark: VisibleMarkOption = True,
     watermark: WatermarkOption = True,
     include_report: IncludeReportOption = False,
+    acknowledge_credentialed: AcknowledgeOption = False,
     backend: BackendOption = "auto",
     device: DeviceOption = None,
 ) -> None:
@@ -185,7 +188,7 @@ def counterfactual(
 
     image_formats(image_format)
     signer = configured_signer()
-    session = _open(bundle, modality, device, backend)
+    session = _open(bundle, modality, acknowledge_credentialed, device, backend)
     settings: dict[str, Any] = {"view": view, "laterality": laterality, "age_group": age_group, "seed": seed}
     settings |= {"temperature": temperature, "top_k": top_k, "guidance_scale": guidance}
     request = _request(session, text, num_images, settings)
@@ -219,6 +222,7 @@ def explain(
     visible_mark: VisibleMarkOption = True,
     watermark: WatermarkOption = True,
     include_report: IncludeReportOption = False,
+    acknowledge_credentialed: AcknowledgeOption = False,
     backend: BackendOption = "auto",
     device: DeviceOption = None,
 ) -> None:
@@ -242,7 +246,7 @@ def explain(
 
     image_formats(image_format)
     signer = configured_signer()
-    session = _open(bundle, modality, device, backend)
+    session = _open(bundle, modality, acknowledge_credentialed, device, backend)
     settings: dict[str, Any] = {"view": view, "laterality": laterality, "age_group": age_group, "seed": seed}
     settings |= {"temperature": temperature, "top_k": top_k, "guidance_scale": guidance}
     request = _request(session, text, num_images, settings)
@@ -258,11 +262,11 @@ def explain(
         typer.echo(str(path))
 
 
-def _open(bundle: str, modality: Modality | None, device: Any, backend: str) -> "ReportToImage":
+def _open(bundle: str, modality: Modality | None, acknowledged: bool, device: Any, backend: str) -> "ReportToImage":
     from arra_med.generate.session import ReportToImage
     from arra_med.models.bundle import ModelBundle
 
-    folder = bundle_folder(bundle, modality)
+    folder = acknowledged_folder(bundle, modality, acknowledged)
     quiet_transformers()
     return ReportToImage(ModelBundle.load(folder, device=resolve_device(device or "auto")), backend=backend)
 

@@ -122,7 +122,7 @@ def generate(
             rules=rules,
             cells=cells,
             seed=seed,
-            bundle=lambda named: _acknowledged(bundle_folder(bundle, modality or named), acknowledge_credentialed),
+            bundle=lambda named: acknowledged_folder(bundle, modality or named, acknowledge_credentialed),
             batch_size=batch,
             device=device or "auto",
             engine=engine,
@@ -153,7 +153,7 @@ def generate(
 
     image_formats(image_format)  # a mistake here, or in the certificate, is told before the model is opened
     signer = configured_signer()
-    folder = _acknowledged(bundle_folder(bundle, modality), acknowledge_credentialed)
+    folder = acknowledged_folder(bundle, modality, acknowledge_credentialed)
     where, info = resolve_device(device or "auto"), read_bundle_info(folder)
     request = request_from_settings(
         report=text,
@@ -259,11 +259,16 @@ def bundle_folder(bundle: str, modality: Modality | None) -> Path:
     return find_bundle(bundle, modality or "cxr")
 
 
-def _acknowledged(folder: Path, acknowledged: bool) -> Path:
-    """Returns the folder of a bundle whose images may be written."""
+def acknowledged_folder(bundle: str, modality: Modality | None, acknowledged: bool) -> Path:
+    """Returns the folder of a bundle whose images may be written, as `bundle_folder` finds it.
+
+    Raises:
+        BundleError: If it cannot be found, or is credentialed and nobody has acknowledged that.
+    """
     from arra_med.models.bundle import read_bundle_info
     from arra_med.models.licence import check_acknowledged
 
+    folder = bundle_folder(bundle, modality)
     how = "say --acknowledge-credentialed if you have signed it"
     check_acknowledged(read_bundle_info(folder).licence_class, acknowledged, how)
     return folder

@@ -4,10 +4,12 @@ A bundle tells how many training images had which label, and no more. A side or 
 one that the labels could not teach.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 
 from arra_med.records.mentions import QualifierKind, finding_mentions, qualifiers
+from arra_med.records.report import Prompt
 from arra_med.records.study import Modality
 
 FEW_IMAGES = 100
@@ -30,6 +32,19 @@ _SPEAKS_OF_NORMAL = re.compile(
 _UNKNOWN = (
     "No label of the training images is a finding that this report names: the picture may not show what it describes."
 )
+
+
+def cautioned(prompt: Prompt, modality: Modality, label_counts: Mapping[str, int]) -> Prompt:
+    """Returns a prompt whose notices end with every caution; needs a bundle's description alone.
+
+    Args:
+        prompt: The prompt.
+        modality: As in `label_cautions`.
+        label_counts: As there.
+    """
+    known = prompt.text, modality, label_counts
+    notices = (*prompt.notices, *label_cautions(*known), *qualifier_cautions(*known))
+    return dataclasses.replace(prompt, notices=notices)
 
 
 def label_cautions(text: str, modality: Modality, label_counts: Mapping[str, int]) -> tuple[str, ...]:

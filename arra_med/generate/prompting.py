@@ -1,10 +1,9 @@
 """What a bundle's model reads for a request; needs its description and text tokenizer, not its weights."""
 
-import dataclasses
 from typing import Any
 
 from arra_med.errors import GenerationError
-from arra_med.generate.cautions import label_cautions, qualifier_cautions
+from arra_med.generate.cautions import cautioned
 from arra_med.generate.request import GenerationRequest
 from arra_med.models.bundle import BundleInfo
 from arra_med.records.pseudonym import Pseudonymizer, load_or_create_key
@@ -45,10 +44,7 @@ class PromptReader:
             count_tokens=lambda text: len(self.text_ids(text)),
             max_tokens=info.layout.max_text_tokens,
         )
-        known = prompt.text, request.modality, info.label_counts
-        return dataclasses.replace(
-            prompt, notices=(*prompt.notices, *label_cautions(*known), *qualifier_cautions(*known))
-        )
+        return cautioned(prompt, request.modality, info.label_counts)
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """Returns the sequence that the image's tokens follow."""

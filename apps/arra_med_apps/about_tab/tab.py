@@ -42,7 +42,8 @@ def _marks() -> str:
         signed = own_words.SIGNED if configured_signer() else own_words.NOT_SIGNED
     except ArraMedError as error:
         signed = words.sentence(str(error))
-    return f"<h3>{own_words.MARKS_TITLE}</h3><p>{html.escape(opening)}</p><ul>{listed}</ul><p>{html.escape(signed)}</p>"
+    said = "".join(f"<p>{html.escape(text)}</p>" for text in (own_words.MARKS_LIMIT, signed))
+    return f"<h3>{own_words.MARKS_TITLE}</h3><p>{html.escape(opening)}</p><ul>{listed}</ul>{said}"
 
 
 def _model(choice: ModelChoice) -> str:

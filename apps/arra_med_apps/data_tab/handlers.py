@@ -70,9 +70,12 @@ class Handlers:
             for file in given:
                 with contextlib.suppress(OSError):
                     file.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(prefix="arra-med-") as folder:
-            written = [_write_view(Path(folder), number, view) for number, view in views]
-            yield "", gr.skip(), gr.File(value=written or None, visible=bool(written)), gr.File(value=None)
+        try:
+            with tempfile.TemporaryDirectory(prefix="arra-med-") as folder:
+                written = [_write_view(Path(folder), number, view) for number, view in views]
+                yield "", gr.skip(), gr.File(value=written or None, visible=bool(written)), gr.File(value=None)
+        except OSError as error:
+            yield presenting.problem(shared.unwritten(error)), gr.skip(), gr.File(visible=False), gr.File(value=None)
 
     def _look(
         self, given: Sequence[Path], modality: Modality, views: list[tuple[int, np.ndarray]] | None

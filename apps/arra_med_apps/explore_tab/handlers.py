@@ -25,11 +25,12 @@ from arra_med.generate.export import save_images
 from arra_med.generate.region import box_mask, touched_cells
 from arra_med.generate.request import GenerationRequest
 from arra_med.generate.session import GenerationResult, ReportToImage
+from arra_med.models.licence import check_acknowledged
 from arra_med.records.study import Modality
 from arra_med_apps import words as page_words
-from arra_med_apps.choices import Shelf
+from arra_med_apps.choices import ModelChoice, Shelf
 from arra_med_apps.explore_tab import presenting, words
-from arra_med_apps.form import Form
+from arra_med_apps.form import Form, prompt_of
 from arra_med_apps.generate_tab.presenting import write_archive
 from arra_med_apps.model_radios import shown_model
 
@@ -56,12 +57,9 @@ class Handlers:
         """Returns what the report becomes."""
         if not (report or "").strip():
             return presenting.prompt_hint(page_words.PROMPT_WAITING)
-        choice = self.shelf.chosen(model, values["modality"])
-        session = self.shelf.opened(choice.name)
-        if session is None:
-            self.shelf.open_soon(choice.name)
         try:
-            return presenting.prompt_panel(_form(report=report, num_images=1, **values).prompt(session))
+            form = _form(report=report, num_images=1, **values)
+            return presenting.prompt_panel(prompt_of(self.shelf, model, form))
         except ArraMedError as error:
             return presenting.prompt_hint(page_words.sentence(str(error)))
 
@@ -204,7 +202,8 @@ class Handlers:
                     if update.result is None:
                         yield presenting.progress_panel("Working", share, left), _KEEP()
                     else:
-                        yield from _finished(panel(update.result), update.result, files, name)
+                        agreed, shown = bool(values.get("acknowledged")), panel(update.result)
+                        yield from _finished(choice, agreed, shown, update.result, files, name)
         except Exception as error:  # noqa: BLE001 - the app's edge: a user never reads a traceback
             yield _problem(error), gr.DownloadButton(visible=False)
 
@@ -215,13 +214,25 @@ def _form(*, report: str, modality: Modality, num_images: int, seed: int, guidan
 
 
 def _finished(
-    shown: str, result: Any, files: Callable[[Any, Path], list[Path]], name: str
+    choice: ModelChoice,
+    acknowledged: bool,
+    shown: str,
+    result: Any,
+    files: Callable[[Any, Path], list[Path]],
+    name: str,
 ) -> Iterator[tuple[Any, ...]]:
-    # Gradio copies the archive into its own private cache, so the folder goes when the page has it.
-    with tempfile.TemporaryDirectory(prefix="arra-med-") as folder:
-        archive = Path(folder) / f"arra-med_{name}.zip"
-        write_archive(files(result, Path(folder) / "files"), archive, page_words.BANNER)
-        yield shown, gr.DownloadButton(value=str(archive), visible=True)
+    """Yields what is shown and its files; where these may not or cannot be written, why not stands above it."""
+    try:
+        check_acknowledged(choice.licence_class, acknowledged, words.ACKNOWLEDGE)
+        # Gradio copies the archive into its own private cache, so the folder goes when the page has it.
+        with tempfile.TemporaryDirectory(prefix="arra-med-") as folder:
+            archive = Path(folder) / f"arra-med_{name}.zip"
+            write_archive(files(result, Path(folder) / "files"), archive, page_words.BANNER)
+            yield shown, gr.DownloadButton(value=str(archive), visible=True)
+    except ArraMedError as error:
+        yield _problem(error) + shown, gr.DownloadButton(visible=False)
+    except OSError as error:
+        yield presenting.problem_panel(page_words.unwritten(error)) + shown, gr.DownloadButton(visible=False)
 
 
 def _running(is_running: bool) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from arra_med_apps import words as page_words
+from arra_med_apps.acknowledging import acknowledgement_box
 from arra_med_apps.choices import Shelf
 from arra_med_apps.explore_tab import presenting, words
 from arra_med_apps.form import MAX_REPORT_CHARS
@@ -50,6 +51,7 @@ class Layout:
         self.guidance_scale = gr.Slider(
             1, 10, value=3, step=0.5, label="Guidance", info=page_words.GUIDANCE_HINT, buttons=[]
         )
+        self.acknowledged = acknowledgement_box(shelf, "am-explore-acknowledged")
 
     def _pair(self) -> None:
         gr.HTML(presenting.help_text(words.PAIR_HELP))
@@ -110,6 +112,7 @@ class Layout:
             "modality": self.modality,
             "seed": self.seed,
             "guidance_scale": self.guidance_scale,
+            "acknowledged": self.acknowledged,
         }
 
 

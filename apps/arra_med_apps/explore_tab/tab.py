@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from arra_med_apps.acknowledging import follow_model
 from arra_med_apps.choices import Shelf
 from arra_med_apps.events import AT_ONCE, HIDDEN
 from arra_med_apps.explore_tab.handlers import Handlers
@@ -31,6 +32,7 @@ def add_explore_tab(shelf: Shelf) -> None:
         trigger_mode="always_last",
         **AT_ONCE,
     )
+    follow_model(shelf, page.acknowledged, page.modality, page.models)
     page.modality.input(handlers.switch_modality, page.modality, [page.report, *page.models.components], **AT_ONCE)
 
     pair_inputs = {"edited_report": page.edited_report, "num_pairs": page.num_pairs, **page.common}

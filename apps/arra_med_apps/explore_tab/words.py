@@ -48,5 +48,6 @@ NATS = "A nat is the unit of log-likelihood: one nat less means that the model f
 EXPLAIN_LEGEND = "Marked: has an effect. Grey and struck out: no effect was found."
 
 STOPPED = "Stopped. Nothing was kept of it."
+ACKNOWLEDGE = "tick the acknowledgement below the guidance, then start again for its files"
 DOWNLOAD = "Download (.zip)"
 UNEXPECTED = "Something went wrong inside the app and nothing was made: try again, or restart the app."

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from arra_med.errors import ArraMedError
+from arra_med.generate.marks import draw_visible_mark
 from arra_med.generate.session import GenerationResult
 from arra_med.models.licence import CREDENTIALED
 from arra_med.sources.report_file import read_report_file
@@ -20,6 +21,9 @@ from arra_med_apps.generate_tab.history import Run
 
 GALLERY_COLUMNS = {1: 1, 2: 2, 3: 2, 4: 2, 5: 3, 6: 3, 7: 4, 8: 4}
 """By the number of images."""
+
+GALLERY_BUTTONS = ["download", "fullscreen"]
+"""Where the pictures are files that may leave."""
 
 
 class FileHandlers:
@@ -42,10 +46,6 @@ class FileHandlers:
     def pick(self, reports: list[str], number: int) -> Any:
         """Returns the report of a file's row, from 1."""
         return reports[int(number) - 1][:MAX_REPORT_CHARS] if 0 < int(number) <= len(reports) else gr.skip()
-
-    def export_choices(self, model: str, **_: Any) -> Any:
-        """Returns an update of the acknowledgement, which a credentialed model alone asks for."""
-        return gr.Checkbox(visible=self._licence_class(model) == CREDENTIALED, value=False)
 
     def export(self, run: Run | None, *form: Any) -> Iterator[tuple[Any, ...]]:
         """Yields updates of notice, gallery, zip and files of the last run, for other wishes about its files."""
@@ -76,10 +76,17 @@ def shown(result: GenerationResult, made: exporting.ExportedFiles) -> tuple[Any,
         gr.Gallery(
             [(str(file), caption(result, at)) for at, file in enumerate(made.shown)],
             columns=GALLERY_COLUMNS[len(made.shown)],
+            buttons=GALLERY_BUTTONS,
         ),
         gr.DownloadButton(value=str(made.archive)),
         [str(file) for file in made.files],
     )
+
+
+def shown_alone(result: GenerationResult) -> gr.Gallery:
+    """Returns an update of the gallery for images without files: marked, and with nothing to download them by."""
+    pictures = [(draw_visible_mark(image), caption(result, at)) for at, image in enumerate(result.images)]
+    return gr.Gallery(pictures, columns=GALLERY_COLUMNS[len(pictures)], buttons=["fullscreen"])
 
 
 def caption(result: GenerationResult, at: int) -> str:

@@ -19,11 +19,11 @@ from arra_med.records.report_parts import report_parts
 from arra_med.records.study import Modality
 from arra_med_apps import words
 from arra_med_apps.choices import ModelChoice, Shelf
-from arra_med_apps.form import MAX_SEED, Form
+from arra_med_apps.form import MAX_SEED, Form, prompt_of
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
 from arra_med_apps.generate_tab.exporting import ExportForm, exported
-from arra_med_apps.generate_tab.file_handlers import GALLERY_COLUMNS, caption, shown
+from arra_med_apps.generate_tab.file_handlers import shown, shown_alone
 from arra_med_apps.generate_tab.history import Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.updates import only_live, told
 from arra_med_apps.model_radios import shown_model
@@ -48,12 +48,8 @@ class Handlers:
         """Returns what the report becomes, or how to begin."""
         if not (report or "").strip():
             return presenting.prompt_hint(words.PROMPT_WAITING)
-        choice = self.shelf.chosen(model, values["modality"])
-        session = self.shelf.opened(choice.name)
-        if session is None:
-            self.shelf.open_soon(choice.name)
         try:
-            prompt = Form(report=report, **values).prompt(session)
+            prompt = prompt_of(self.shelf, model, Form(report=report, **values))
             notices = (own_words.ENGLISH_ONLY,) if _is_foreign(report) else ()
             return presenting.prompt_panel(prompt, report_parts(report, prompt), notices)
         except ArraMedError as error:
@@ -203,10 +199,8 @@ def _finished(
         with exported(run.result, choice.licence_class, export) as files:
             yield ("", *made, *shown(run.result, files), *said)
     except ArraMedError as error:  # the images are there all the same
-        pictures = [(image, caption(run.result, at)) for at, image in enumerate(run.result.images)]
-        gallery = gr.Gallery(pictures, columns=GALLERY_COLUMNS[count])
         problem = presenting.problem_panel(words.sentence(str(error)))
-        yield (problem, *made, gallery, gr.DownloadButton(value=None), None, *said)
+        yield (problem, *made, shown_alone(run.result), gr.DownloadButton(value=None), None, *said)
 
 
 def _is_foreign(report: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from arra_med.generate.marks import draw_visible_mark
 from arra_med.generate.session import GenerationResult
 
 MAX_RUNS = 20
@@ -40,5 +41,5 @@ def remembered(history: Sequence[Run], run: Run) -> list[Run]:
 
 
 def earlier_gallery(history: Sequence[Run]) -> gr.Gallery:
-    """Returns an update of the gallery of earlier runs."""
-    return gr.Gallery([(run.picture, f"seed {run.form['seed']}") for run in history], visible=True)
+    """Returns an update of the gallery of earlier runs; its pictures are files that a browser can save, so they are marked."""
+    return gr.Gallery([(draw_visible_mark(run.picture), f"seed {run.form['seed']}") for run in history], visible=True)

@@ -3,13 +3,14 @@
 import gradio as gr
 
 from arra_med.generate.destinations import destination_names, list_path
-from arra_med.models.licence import ACKNOWLEDGEMENT
 from arra_med.records.study import Modality
 from arra_med_apps import words
+from arra_med_apps.acknowledging import acknowledgement_box
 from arra_med_apps.choices import Shelf
 from arra_med_apps.form import MAX_IMAGES, MAX_REPORT_CHARS
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
+from arra_med_apps.generate_tab.file_handlers import GALLERY_BUTTONS
 from arra_med_apps.model_radios import ModelRadios
 
 _KEPT_S = 3600
@@ -28,7 +29,7 @@ class Layout:
                     self.stop = gr.Button("Stop", interactive=False, elem_id="am-stop")
                 self._advanced(shelf)
             with gr.Column(scale=7, min_width=320, elem_classes="am-panel", elem_id="am-results"):
-                self._results()
+                self._results(shelf)
 
     def _describe(self, shelf: Shelf, first: Modality) -> None:
         offered = [(label, value) for label, value in words.MODALITIES if value in shelf.modalities]
@@ -89,7 +90,7 @@ class Layout:
         with gr.Accordion("About this model", open=False, elem_id="am-about"):
             self.about = gr.HTML()
 
-    def _results(self) -> None:
+    def _results(self, shelf: Shelf) -> None:
         self.notice = gr.HTML(elem_id="am-notice")
         self.live = gr.HTML(presenting.empty_panel(), elem_id="am-live")
         with gr.Column(visible=False) as self.finished:
@@ -99,7 +100,7 @@ class Layout:
                 object_fit="contain",
                 height="auto",
                 interactive=False,
-                buttons=["download", "fullscreen"],
+                buttons=GALLERY_BUTTONS,
                 elem_id="am-gallery",
             )
             with gr.Row(elem_id="am-tools"):
@@ -111,7 +112,7 @@ class Layout:
             gr.HTML(presenting.window_panel(), elem_id="am-window")
             with gr.Accordion("Settings used", open=True, elem_id="am-settings"):
                 self.settings = gr.HTML()
-            self._files()
+            self._files(shelf)
         self.last = gr.State(None, time_to_live=_KEPT_S)
         self.history = gr.State([], time_to_live=_KEPT_S)
         with gr.Accordion(own_words.HISTORY, open=False, elem_id="am-history"):
@@ -121,12 +122,12 @@ class Layout:
                 buttons=[], visible=False, elem_id="am-earlier",
             )  # fmt: skip
 
-    def _files(self) -> None:
+    def _files(self, shelf: Shelf) -> None:
         with gr.Accordion("Files to take away", open=False, elem_id="am-files"):
             self.formats = gr.CheckboxGroup(own_words.FORMATS, value=["png"], label="Formats", elem_id="am-formats")
             self.visible_mark = gr.Checkbox(True, label=own_words.VISIBLE_MARK, elem_id="am-mark")
             self.keep_report = gr.Checkbox(False, label=own_words.KEEP_REPORT, elem_id="am-keep-report")
-            self.acknowledged = gr.Checkbox(False, label=ACKNOWLEDGEMENT, visible=False, elem_id="am-acknowledged")
+            self.acknowledged = acknowledgement_box(shelf, "am-acknowledged")
             self.files = gr.File(file_count="multiple", show_label=False, container=False, interactive=False)
             names = destination_names(list_path())
             with gr.Group(visible=bool(names)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from arra_med.errors import GenerationError
 from arra_med.records.report import Prompt
 from arra_med.records.report_parts import ReportPart
 from arra_med_apps import words
@@ -163,13 +164,19 @@ def model_panel(settings: Mapping[str, str], cautions: Sequence[str], counts: Ma
 
 
 def write_archive(files: Sequence[Path], archive: Path, banner: str) -> None:
-    """Packs the saved images and their settings, with a note on what they are."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
-        out.writestr(
-            "README.txt", f"{banner}\nEach PNG and the JSON file beside it name the model, seed and settings.\n"
-        )
-        for file in files:
-            out.write(file, file.name)
+    """Packs the saved images and their settings, with a note on what they are.
+
+    Raises:
+        GenerationError: If the disk is full.
+    """
+    note = f"{banner}\nEach PNG and the JSON file beside it name the model, seed and settings.\n"
+    try:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+            out.writestr("README.txt", note)
+            for file in files:
+                out.write(file, file.name)
+    except OSError as error:
+        raise GenerationError(words.unwritten(error)) from error
 
 
 def data_uri(image: np.ndarray) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from arra_med_apps import theme, words
+from arra_med_apps.acknowledging import follow_model
 from arra_med_apps.choices import Shelf
 from arra_med_apps.events import AT_ONCE, HIDDEN, user_of
 from arra_med_apps.generate_tab.file_handlers import FileHandlers
@@ -154,13 +155,7 @@ def _wire_files(page: Layout, handlers: Handlers, files: FileHandlers) -> None:
         trigger_mode="always_last",
         **HIDDEN,
     )
-    gr.on(
-        [component.change for component in (page.modality, *page.models.components)],
-        taking_model(files.export_choices),
-        inputs_kwargs={"modality": page.modality, **page.models.inputs},
-        outputs=page.acknowledged,
-        **AT_ONCE,
-    )
+    follow_model(files.shelf, page.acknowledged, page.modality, page.models)
     page.send.click(files.send, [page.files, page.destination, page.confirmed], page.notice, **HIDDEN)
     form = [component for component in page.inputs.values() if component not in page.models.components]
     restored = [page.notice, *page.models.components, *form, *page.example_rows.values()]

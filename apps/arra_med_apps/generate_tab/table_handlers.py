@@ -26,7 +26,7 @@ from arra_med_apps.form import Form, form_values
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
 from arra_med_apps.generate_tab.exporting import ExportForm
-from arra_med_apps.generate_tab.file_handlers import GALLERY_COLUMNS
+from arra_med_apps.generate_tab.file_handlers import GALLERY_BUTTONS, GALLERY_COLUMNS
 from arra_med_apps.generate_tab.handlers import Handlers, rules_in_words
 from arra_med_apps.generate_tab.history import Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.table_run import FIRST_IMAGES, TableRun
@@ -225,7 +225,7 @@ class TableHandlers:
             notice,
             presenting.done_line(run.done, run.worked_s, shown),
             gr.Column(visible=True),
-            gr.Gallery(pictures, columns=GALLERY_COLUMNS[len(pictures)]),
+            gr.Gallery(pictures, columns=GALLERY_COLUMNS[len(pictures)], buttons=GALLERY_BUTTONS),
             gr.DownloadButton(value=str(archive)),
             None,
             presenting.settings_panel(settings, _cautions(planned)),

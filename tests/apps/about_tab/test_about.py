@@ -25,6 +25,12 @@ def test_a_card_is_shown_as_text_and_a_credentialed_model_says_what_it_asks_for(
     assert tab.own_words.NO_CARD in tab._model(dataclasses.replace(choices[0], folder=folder / "nothing"))
 
 
+def test_it_says_which_pictures_carry_marks_and_which_do_not():
+    shown = tab._marks()
+    assert "the buttons of this page download or send" in shown
+    assert "copied from the screen carries none of this" in shown
+
+
 def test_the_intended_use_has_no_links_and_names_what_it_is_not_for():
     text = intended_use()
     assert "](" not in text

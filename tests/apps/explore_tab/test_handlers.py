@@ -1,5 +1,6 @@
 """The tab's handlers without a browser: results, files, and one sentence for each mistake."""
 
+import dataclasses
 import json
 import logging
 import zipfile
@@ -94,6 +95,20 @@ def test_a_file_is_opened_as_its_canonical_view_and_named_a_possible_patient(she
     assert json.loads(next(c for n, c in kept.items() if n.endswith(".json")))["edit"]["of"]["kind"] == "file"
     (tmp_path / "x.png").write_text("no picture")
     assert 'role="alert"' in handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))[0]
+
+
+def test_what_a_credentialed_model_makes_is_shown_but_no_file_leaves_before_the_acknowledgement(
+    choices: list[ModelChoice],
+):
+    shelf = Shelf([dataclasses.replace(choices[0], licence_class="credentialed")])
+    shown, kept = ended(Handlers(shelf).pair("PA view. pneumothorax.", 1, **values(shelf)))
+    assert words.ACKNOWLEDGE in shown
+    assert shown.count('role="alert"') == 1
+    assert shown.count("<img") == 3
+    assert not kept
+    shown, kept = ended(Handlers(shelf).pair("PA view. pneumothorax.", 1, **values(shelf, acknowledged=True)))
+    assert 'role="alert"' not in shown
+    assert kept
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from arra_med_apps.acknowledging import asked_for
 from arra_med_apps.choices import ModelChoice, Shelf
 from arra_med_apps.generate_tab import exporting
 from arra_med_apps.generate_tab import words as own_words
-from arra_med_apps.generate_tab.file_handlers import FileHandlers
+from arra_med_apps.generate_tab.file_handlers import GALLERY_BUTTONS, FileHandlers
 from arra_med_apps.generate_tab.handlers import Handlers
-from arra_med_apps.generate_tab.history import MAX_RUNS, Run, remembered
+from arra_med_apps.generate_tab.history import MAX_RUNS, Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.updates import RESULT_OUTPUTS
+from PIL import Image
 
 from arra_med.errors import BundleError, SendingError
+from arra_med.generate.marks import draw_visible_mark
 from arra_med.models.licence import check_acknowledged
 
 VALUES: dict[str, Any] = {
@@ -50,7 +53,13 @@ def last_update(handlers: Handlers, model: str, export: tuple = (["png"], True, 
         assert len(update) == RESULT_OUTPUTS
         if isinstance(update[8], list):
             contents = {Path(file).name: Path(file).read_bytes() for file in update[5] or []}
-            return {"notice": update[0], "files": contents, "run": update[7], "history": update[8]}
+            return {
+                "notice": update[0],
+                "gallery": update[3],
+                "files": contents,
+                "run": update[7],
+                "history": update[8],
+            }
     raise AssertionError("the run did not end")
 
 
@@ -96,10 +105,12 @@ def test_images_of_a_credentialed_model_are_shown_but_no_file_leaves_before_the_
     made = last_update(handlers, credentialed.name)
     assert "credentialed data" in made["notice"]
     assert made["files"] == {}
-    assert files_of(handlers).export_choices(credentialed.name).visible
-    assert not FileHandlers(Shelf(choices)).export_choices(choices[0].name).visible
+    assert made["gallery"].buttons == ["fullscreen"]
+    assert asked_for(handlers.shelf, credentialed.name, "cxr").visible
+    assert not asked_for(Shelf(choices), choices[0].name, "cxr").visible
     agreed = last_update(handlers, credentialed.name, (["png"], True, False, True))
     assert len(agreed["files"]) == 4
+    assert agreed["gallery"].buttons == GALLERY_BUTTONS
     with pytest.raises(BundleError, match="credentialed data, whose agreement .*: tick it"):
         check_acknowledged("credentialed", False, "tick it")
     check_acknowledged("open", False, "")
@@ -157,6 +168,13 @@ def test_an_earlier_run_gives_its_form_back_and_old_ones_are_forgotten(shelf: Sh
         runs = remembered(runs, run)
     assert len(runs) == MAX_RUNS
     assert "Zzyzx" not in repr(run)
+
+
+def test_pictures_of_earlier_runs_are_marked(shelf: Shelf):
+    run = last_update(Handlers(shelf), "unknown")["run"]
+    (thumbnail,) = earlier_gallery([run]).value
+    shown = np.asarray(Image.open(thumbnail["image"]["path"]).convert("L")).astype(int)  # a lossy copy
+    assert np.abs(shown - draw_visible_mark(run.picture)).mean() < 10 < np.abs(shown - run.picture).mean()
 
 
 def test_sending_needs_a_confirmation_and_dicom_files():

@@ -1,6 +1,8 @@
+import dataclasses
 import json
 import logging
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from arra_med_apps import words
 from arra_med_apps.choices import ModelChoice, Shelf, bundle_choice
+from arra_med_apps.explore_tab.handlers import Handlers as ExploreHandlers
 from arra_med_apps.form import MAX_SEED, Form
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab.handlers import Handlers
@@ -140,9 +143,25 @@ def test_the_preview_shows_prompt_and_cautions_and_escapes_them(shelf: Shelf):
     assert "paediatric" in handlers.preview(name, **values(age_group="child"))
 
 
+@pytest.mark.parametrize("handlers", [Handlers, ExploreHandlers])
+def test_cautions_stand_in_the_preview_before_the_model_is_opened(
+    choices: list[ModelChoice], handlers: Callable[[Shelf], Any]
+):
+    def never() -> Any:
+        raise BundleError("this model cannot be opened")
+
+    shelf = Shelf([dataclasses.replace(choices[0], open=never)])
+    form = values() if handlers is Handlers else {"modality": "cxr", "seed": 5, "guidance_scale": 3.0}
+    panel = handlers(shelf).preview("unknown", **form | {"report": "PA view. Large pneumothorax."})
+    assert "Only 12 training images" in panel
+    assert "No label of the training images tells the size of a finding" in panel
+    assert "Only" not in handlers(shelf).preview("unknown", **form | {"report": "PA view. Pleural effusion."})
+    assert shelf.opened(choices[0].name) is None
+
+
 def test_every_example_becomes_a_prompt_without_notices_of_its_own_making():
     for example in words.EXAMPLES:
-        prompt = Form(**values(report=example.report, modality=example.modality)).prompt(None)
+        prompt = Form(**values(report=example.report, modality=example.modality)).prompt(None, {})
         assert not prompt.notices, (example.name, prompt.notices)
         assert len(prompt.text.split(",")) > 1, example.name
 
