@@ -42,8 +42,8 @@ class StartedRows(Protocol):
         ...
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the last logits are numbers."""
+    def finite(self) -> torch.Tensor:
+        """For each column of the last row, whether what every image's code was chosen from are numbers; bool (width,)."""
         ...
 
 
@@ -190,10 +190,13 @@ def stream_image_tokens(
             if row + 1 < height:
                 noise = gumbel_noise(streams.next_steps(width))  # while a device is at work on the row
             codes[:, row] = chosen.cpu()
-            if not rows.is_finite:
+            finite = rows.finite.cpu()
+            if not finite.all():
+                column = int(finite.long().argmin())
                 raise GenerationError(
-                    f"the model's logits are not finite in image row {row + 1}: its weights are damaged, or guidance "
-                    "or number format overflows; use a guidance below 100 and float32, or copy the bundle again"
+                    f"the model's logits are not finite at image token {row * width + column + 1} of {height * width} "
+                    f"(row {row + 1}, column {column + 1}): its weights are damaged, or guidance or number format "
+                    "overflows; use a guidance below 100 and float32, or copy the bundle again"
                 )
             yield codes[:, : row + 1].clone()
     finally:
