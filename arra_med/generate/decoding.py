@@ -61,6 +61,16 @@ class DecodingBackend(Protocol):
         ...
 
 
+def require_backend(name: str) -> None:
+    """Makes sure that a decoder of this name exists.
+
+    Raises:
+        GenerationError: If there is none.
+    """
+    if name not in BACKENDS:
+        raise GenerationError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+
+
 def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> DecodingBackend:
     """Prepares a model for decoding.
 
@@ -74,8 +84,7 @@ def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> D
     Raises:
         GenerationError: If the name is unknown, or the backend cannot be used with the model or on this machine.
     """
-    if name not in BACKENDS:
-        raise GenerationError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+    require_backend(name)
     if name == "cuda-graph" and model.device.type != "cuda":
         raise GenerationError(
             f"the cuda-graph backend needs the model on a GPU of CUDA, it is on {model.device.type}: give --device cuda, "
