@@ -1,6 +1,7 @@
 """From a report to pictures: prompt, decoding in bounded batches, partial pictures while the tokens arrive."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,18 @@ class GenerationResult:
         """Returns the seed that was asked for, which a check may have replaced."""
         return self.checked[index].tries[0].seed if self.checked else self.seed(index)
 
+    def only(self, index: int) -> "GenerationResult":
+        """Returns one image, with all that is told of it."""
+        one = slice(index, index + 1)
+        return dataclasses.replace(
+            self,
+            images=self.images[one],
+            codes=self.codes[one],
+            seeds=(self.seed(index),),
+            checked=self.checked[one],
+            details=self.details[one],
+        )
+
 
 @dataclass(frozen=True)
 class GenerationUpdate:
@@ -80,6 +93,7 @@ class GenerationUpdate:
         prompt: What the model reads.
         done: Whether `result` is there.
         result: The finished images, in the last update.
+        finished: Those of the images that no earlier update handed out, in each update that finishes any.
     """
 
     progress: float
@@ -87,6 +101,7 @@ class GenerationUpdate:
     prompt: Prompt
     done: bool = False
     result: GenerationResult | None = None
+    finished: GenerationResult | None = None
 
 
 class ReportToImage:
@@ -165,6 +180,7 @@ class ReportToImage:
         shape = (len(seeds), size_px, size_px) + ((channels,) if channels > 1 else ())
         images = np.full(shape, MID_GREY, dtype=np.uint8)
         batches: list[torch.Tensor] = []
+        provenance = self._provenance(request, prompt)
         with Previews(self._partial_pictures, self._preview_cost, SHARE if partial_images else 0.0) as previews:
             yield GenerationUpdate(0.0, images.copy(), prompt)
             for first in range(0, len(seeds), self._max_batch_images):
@@ -172,16 +188,17 @@ class ReportToImage:
                 batch = slice(first, first + len(batch_seeds))
                 with contextlib.closing(self._rows(request, prompt_ids, batch_seeds, kept)) as rows:
                     for row, codes in enumerate(rows, start=1):
+                        finished = None
                         if row == num_rows:
                             previews.drop()
                             batches.append(codes)
-                            images[batch] = self._pictures(codes)
+                            images[batch] = pictures = self._pictures(codes)
+                            finished = GenerationResult(pictures, codes, prompt, request, provenance, batch_seeds)
                         else:
                             previews.offer(codes, first)
                             previews.show(images)
                         made = first + len(batch_seeds) * row / num_rows
-                        yield GenerationUpdate(made / len(seeds), images.copy(), prompt)
-        provenance = self._provenance(request, prompt)
+                        yield GenerationUpdate(made / len(seeds), images.copy(), prompt, finished=finished)
         result = GenerationResult(images, torch.cat(batches), prompt, request, provenance, seeds)
         yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
 
