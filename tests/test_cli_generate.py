@@ -3,7 +3,9 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from arra_med.cli import main
+from arra_med.generate.session import GenerationUpdate, ReportToImage
 from arra_med.imaging.view import CanonicalView
 from arra_med.models.bundle import BundleInfo, ModelBundle
 from arra_med.models.start import RandomStart, build_start
@@ -125,6 +128,42 @@ def test_both_formats_with_and_without_marks(bundle: Path, tmp_path: Path) -> No
             with Image.open(file.with_suffix(".png")) as image:
                 np.testing.assert_array_equal(pydicom.dcmread(file).pixel_array, np.asarray(image))
     assert len(list(tmp_path.rglob("*.dcm"))) == 4
+
+
+def test_batches_write_the_files_of_one(bundle: Path, tmp_path: Path) -> None:
+    words = ["--report", REPORT, "-n", "5", "--format", "png,dicom"]
+    assert generate(bundle, tmp_path / "one", *words) == 0
+    assert generate(bundle, tmp_path / "three", *words, "--batch", "2") == 0
+    one, three = ({path.name: path for path in (tmp_path / folder).iterdir()} for folder in ("one", "three"))
+    assert one.keys() == three.keys()
+    assert all(path.read_bytes() == three[name].read_bytes() for name, path in one.items() if path.suffix != ".dcm")
+    captures = [pydicom.dcmread(three[name]) for name in sorted(three) if name.endswith(".dcm")]
+    assert [capture.InstanceNumber for capture in captures] == [1, 2, 3, 4, 5]
+    assert len({(capture.SeriesInstanceUID, capture.PatientID) for capture in captures}) == 1
+
+
+def test_ctrl_c_keeps_the_finished_batches_and_says_how_many(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = ReportToImage.stream
+
+    def stopped(self: ReportToImage, *arguments: Any, **settings: Any) -> Iterator[GenerationUpdate]:
+        for update in stream(self, *arguments, **settings):
+            if update.progress > 0.9:
+                raise KeyboardInterrupt
+            yield update
+
+    words = ["--report", REPORT, "-n", "5", "--batch", "2"]
+    assert generate(bundle, tmp_path / "whole", *words) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(ReportToImage, "stream", stopped)
+    out = tmp_path / "out"
+    assert generate(bundle, out, *words) == 130
+    told = capsys.readouterr()
+    assert f"note: 4 of 5 images are finished and kept in {out}\n" in told.err
+    assert sorted(map(Path, told.out.splitlines())) == sorted(out.iterdir())
+    assert len(list(out.glob("*.png"))) == 4
+    assert all(path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes() for path in out.iterdir())
 
 
 def test_a_table_becomes_images_and_their_list(

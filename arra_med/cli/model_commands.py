@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -27,13 +27,10 @@ from arra_med.cli.options import (
     VisibleMarkOption,
     WatermarkOption,
 )
+from arra_med.cli.report_drawing import draw_report
 from arra_med.config import resolve_device
 from arra_med.errors import UserError
 from arra_med.records.study import AgeGroup, Laterality, Modality, View
-
-if TYPE_CHECKING:
-    from arra_med.generate.checking import ImageCheck
-    from arra_med.generate.session import GenerationRequest, GenerationResult, ReportToImage
 
 bundle_app = typer.Typer(help="Shows and imports model bundles.")
 
@@ -146,7 +143,7 @@ def generate(
         raise UserError("--engine ray is for tables: give --prompts FILE.csv, or leave --engine out")
     text = read_report(report, report_file)
     from arra_med.generate.content_credentials import configured_signer
-    from arra_med.generate.export import image_formats, save_images
+    from arra_med.generate.export import image_formats
     from arra_med.generate.marks import Marks
     from arra_med.generate.session import ReportToImage, request_from_settings
     from arra_med.models.bundle import ModelBundle, read_bundle_info
@@ -182,12 +179,9 @@ def generate(
     session = ReportToImage(ModelBundle.load(folder, device=where), max_batch_images=batch, backend=backend)
     for notice in session.prompt(request).notices:
         typer.echo(f"note: {notice}", err=True)
-    result = _draw(session, request, gate, check_tries)
     marks = Marks(visible=visible_mark, watermark=watermark)
-    for path in save_images(
-        result, out, format=image_format, include_report=include_report, marks=marks, signer=signer
-    ):
-        typer.echo(str(path))
+    export = {"format": image_format, "include_report": include_report, "marks": marks, "signer": signer}
+    result = draw_report(session, request, gate, check_tries, out, export)
     if gate is not None:
         tell_check(result)
 
@@ -210,27 +204,6 @@ def bundle_info(
     loaded = ModelBundle.load(bundle_folder(bundle, modality))
     typer.echo(loaded.info.model_dump_json(indent=2))
     typer.echo(f"fingerprint: {loaded.fingerprint}")
-
-
-def _draw(
-    session: "ReportToImage", request: "GenerationRequest", gate: "ImageCheck | None", tries: int | None
-) -> "GenerationResult":
-    """Returns the finished images; a progress bar on standard error follows the tokens."""
-    from tqdm import tqdm
-
-    from arra_med.generate.checked_images import stream_checked
-    from arra_med.generate.checking import DEFAULT_TRIES
-
-    if gate is None:
-        updates = session.stream(request, partial_images=False)
-    else:
-        updates = stream_checked(session, request, gate, DEFAULT_TRIES if tries is None else tries, False)
-    with tqdm(total=100, desc="drawing", unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
-        for update in updates:
-            bar.update(round(100 * update.progress) - bar.n)
-            if update.result is not None:
-                return update.result
-    raise AssertionError("a stream ends with a result")
 
 
 def read_report(report: str | None, report_file: Path | None) -> str:

@@ -23,6 +23,7 @@ from arra_med.generate.batch_checked import TableCheck, plan_row_batches
 from arra_med.generate.batch_plan import PlannedImage, plan_batches, plan_images, read_record
 from arra_med.generate.batch_worker import NOBODY, BatchRun, BatchWorker, Watcher, pack_batches
 from arra_med.generate.checking import CheckTally, require_tries
+from arra_med.generate.decoding import require_backend
 from arra_med.generate.export import ExportChoice, image_formats
 from arra_med.generate.prompt_table import PromptRow
 from arra_med.generate.prompting import PromptReader
@@ -97,8 +98,8 @@ def draw_table(
 
     Raises:
         GenerationStopped: If the watcher stopped it; finished images are there, and in the list.
-        GenerationError: If `batch_size` is below 1, no PNG is asked for, another run is at work in `out`, a report holds nothing that can
-            become a prompt, the memory is too small for one image, or `out` cannot be written.
+        GenerationError: If `batch_size` is below 1, no PNG is asked for, the backend is unknown, another run is at work
+            in `out`, a report holds nothing that can become a prompt, the memory is too small for one image, or `out` cannot be written.
         BundleError: If the bundle is damaged.
         EvaluationError: If an image cannot be judged.
         EngineError: If there is no such cluster, or its machines do not see the same files.
@@ -107,6 +108,7 @@ def draw_table(
         raise GenerationError(f"a batch of {batch_size} images was asked for: give at least 1")
     if "png" not in image_formats(export.format):
         raise GenerationError("a table goes on by its PNG files after a stop: give --format png or png,dicom")
+    require_backend(backend)
     if check is not None:
         require_tries(check.tries)
     if watcher.session is None:

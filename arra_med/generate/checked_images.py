@@ -65,14 +65,15 @@ def stream_checked(
     places = CheckedPlaces(request, check, tries)
     for update in session.stream(request, partial_images):
         result = update.result
-        yield dataclasses.replace(update, progress=_FIRST_ROUND * update.progress, done=False, result=None)
+        progress = _FIRST_ROUND * update.progress
+        yield dataclasses.replace(update, progress=progress, done=False, result=None, finished=None)
     assert result is not None
     places.take(result)
     while places.seeds:
         result = yield from _drawn(session, request, places.seeds, places.images, (places.round - 1, tries - 1))
         places.take(result)
     finished = places.result()
-    yield GenerationUpdate(1.0, finished.images.copy(), finished.prompt, done=True, result=finished)
+    yield GenerationUpdate(1.0, finished.images.copy(), finished.prompt, True, result=finished, finished=finished)
 
 
 class CheckedPlaces:

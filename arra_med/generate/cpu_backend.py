@@ -115,9 +115,15 @@ class CpuBackend:
         return ReadPrompt(blocks(keys.numpy()), blocks(values.mT.numpy()), (head @ hidden).numpy())
 
     def run(
-        self, state: DecodingState, noise: np.ndarray, rules: np.ndarray, is_started: bool, codes: np.ndarray
+        self,
+        state: DecodingState,
+        noise: np.ndarray,
+        rules: np.ndarray,
+        is_started: bool,
+        codes: np.ndarray,
+        finite: np.ndarray,
     ) -> None:
-        """Writes one row of codes into int64 (B, width) where they are negative."""
+        """Writes one row of codes into int64 (B, width) where they are negative, and `finite`; see `decode_row`."""
         choice = self.choices.setdefault(len(state.lengths), ThreadChoice(self.num_threads))
         with self._lock:
             start = 0
@@ -125,7 +131,7 @@ class CpuBackend:
                 num_threads, num_tokens = choice.next_run() if is_started else (self.num_threads, 1)
                 columns = slice(start, min(start + num_tokens, codes.shape[1]))
                 part = np.ascontiguousarray(codes[:, columns])
-                seconds = self._decode(state, noise[columns], rules, is_started, part, num_threads)
+                seconds = self._decode(state, noise[columns], rules, is_started, part, finite[columns], num_threads)
                 if is_started:  # else no token was read, and the code of the kernels came from disk
                     choice.took(part.shape[1], seconds)
                 codes[:, columns] = part
@@ -138,6 +144,7 @@ class CpuBackend:
         rules: np.ndarray,
         is_started: bool,
         codes: np.ndarray,
+        finite: np.ndarray,
         num_threads: int,
     ) -> float:
         """Returns the seconds since the last thread woke up."""
@@ -145,7 +152,7 @@ class CpuBackend:
 
         def work(thread: int) -> None:
             began[thread] = time.perf_counter()
-            decode_row(self.weights, state, noise, rules, is_started, codes, thread, num_threads)
+            decode_row(self.weights, state, noise, rules, is_started, codes, finite, thread, num_threads)
 
         others = [self._helpers.submit(work, thread) for thread in range(1, num_threads)]
         work(0)
@@ -168,6 +175,7 @@ class CpuRows:
         rows = with_unconditional(prompts, rules, layout)
         rows += rows[:1] * (len(rows) % 2)  # the kernels take an even number
         self._backend, self._is_started = backend, False
+        self._finite = np.ones((layout.grid[1], len(prompts)), np.bool_)
         self._state = _empty_state(backend, len(prompts), rows)
         read = {prompt: backend.read_prompt(prompt) for prompt in dict.fromkeys(rows[: len(prompts)])}
         for row, prompt in enumerate(rows):
@@ -183,14 +191,15 @@ class CpuRows:
         """Chooses the next row of codes; see `decoding.StartedRows`."""
         shape = len(self._state.codes), len(noise)
         codes = np.full(shape, -1, np.int64) if kept is None else kept.numpy().copy()
-        self._backend.run(self._state, noise.numpy(), self._rules, self._is_started, codes)
+        finite = self._finite[: len(noise)]
+        self._backend.run(self._state, noise.numpy(), self._rules, self._is_started, codes, finite)
         self._is_started = True
         return torch.from_numpy(codes)
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the last logits are numbers."""
-        return bool(np.isfinite(self._state.logits).all())
+    def finite(self) -> torch.Tensor:
+        """Where the last row's logits are numbers; see `decoding.StartedRows`."""
+        return torch.from_numpy(self._finite.all(axis=1))
 
 
 def _empty_state(backend: CpuBackend, num_images: int, rows: Sequence[Sequence[int]]) -> DecodingState:

@@ -232,8 +232,16 @@ def _choose(logits, noise, temperature, top_k, top_p):
         scores[best] = -np.inf
 
 
+@compiled
+def _all_finite(logits):
+    total = np.float32(0)
+    for logit in logits:
+        total += logit * np.float32(0)  # NaN for NaN and infinity, which `FAST` keeps; a sum is quick
+    return total == 0
+
+
 @njit(fastmath=FAST, error_model="numpy", cache=True, nogil=True)
-def decode_row(weights, state, noise, rules, is_started, codes, thread, num_threads):
+def decode_row(weights, state, noise, rules, is_started, codes, finite, thread, num_threads):
     """Decodes one row of every image; each of `num_threads` threads calls it with the same arrays.
 
     Args:
@@ -243,6 +251,7 @@ def decode_row(weights, state, noise, rules, is_started, codes, thread, num_thre
         rules: float64 (4,): guidance scale, temperature, top_k (V for all), top_p (1 for all).
         is_started: Whether `state.codes` have been chosen but not read; if not, `state.logits` are of the first token.
         codes: int64 (B, width): what is negative is chosen and written, the others are kept as they are.
+        finite: bool (width, B), written: whether what each code was chosen from are numbers.
         thread: Number of this thread, from 0.
         num_threads: Threads.
     """
@@ -257,6 +266,7 @@ def decode_row(weights, state, noise, rules, is_started, codes, thread, num_thre
             if guidance != 1:
                 plain = state.logits[num_images + image]
                 logits[:] = plain + guidance * (logits - plain)
+            finite[column, image] = _all_finite(logits)
             code = codes[image, column]
             if code < 0:
                 code = _choose(logits, noise[column, image], temperature, np.int64(rules[2]), rules[3])

@@ -136,6 +136,6 @@ class CudaGraphRows:
         return self._step.choose_row(noise, kept)
 
     @property
-    def is_finite(self) -> bool:
-        """Whether all logits so far are numbers."""
-        return self._step.is_finite
+    def finite(self) -> torch.Tensor:
+        """Where the last row's logits are numbers; see `decoding.StartedRows`."""
+        return self._step.finite

@@ -42,8 +42,8 @@ class StartedRows(Protocol):
         ...
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the last logits are numbers."""
+    def finite(self) -> torch.Tensor:
+        """For each column of the last row, whether what every image's code was chosen from are numbers; bool (width,)."""
         ...
 
 
@@ -61,6 +61,16 @@ class DecodingBackend(Protocol):
         ...
 
 
+def require_backend(name: str) -> None:
+    """Makes sure that a decoder of this name exists.
+
+    Raises:
+        GenerationError: If there is none.
+    """
+    if name not in BACKENDS:
+        raise GenerationError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+
+
 def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> DecodingBackend:
     """Prepares a model for decoding.
 
@@ -74,8 +84,7 @@ def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> D
     Raises:
         GenerationError: If the name is unknown, or the backend cannot be used with the model or on this machine.
     """
-    if name not in BACKENDS:
-        raise GenerationError(f"backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+    require_backend(name)
     if name == "cuda-graph" and model.device.type != "cuda":
         raise GenerationError(
             f"the cuda-graph backend needs the model on a GPU of CUDA, it is on {model.device.type}: give --device cuda, "
@@ -190,10 +199,13 @@ def stream_image_tokens(
             if row + 1 < height:
                 noise = gumbel_noise(streams.next_steps(width))  # while a device is at work on the row
             codes[:, row] = chosen.cpu()
-            if not rows.is_finite:
+            finite = rows.finite.cpu()
+            if not finite.all():
+                column = int(finite.long().argmin())
                 raise GenerationError(
-                    f"the model's logits are not finite in image row {row + 1}: its weights are damaged, or guidance "
-                    "or number format overflows; use a guidance below 100 and float32, or copy the bundle again"
+                    f"the model's logits are not finite at image token {row * width + column + 1} of {height * width} "
+                    f"(row {row + 1}, column {column + 1}): its weights are damaged, or guidance or number format "
+                    "overflows; use a guidance below 100 and float32, or copy the bundle again"
                 )
             yield codes[:, : row + 1].clone()
     finally:

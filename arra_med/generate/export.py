@@ -21,7 +21,15 @@ from arra_med.generate.marks import EDITED_SOURCE_TYPE, Marks
 from arra_med.generate.session import GenerationResult
 from arra_med.runs import atomic_file, write_json
 
-__all__ = ["ExportChoice", "ImageFormat", "image_formats", "image_provenance", "read_provenance", "save_images"]
+__all__ = [
+    "ExportChoice",
+    "ImageFormat",
+    "SeriesPart",
+    "image_formats",
+    "image_provenance",
+    "read_provenance",
+    "save_images",
+]
 
 ImageFormat = Literal["png", "dicom"]
 
@@ -44,6 +52,20 @@ class ExportChoice(NamedTuple):
     marks: Marks = _ALL_MARKS
 
 
+class SeriesPart(NamedTuple):
+    """Where images stand that are written in several calls, as if it were one.
+
+    Attributes:
+        series: Of all their DICOM files.
+        num_before: Images written before.
+        total: Images of all calls.
+    """
+
+    series: NewSeries
+    num_before: int
+    total: int
+
+
 def save_images(
     result: GenerationResult,
     folder: Path,
@@ -54,13 +76,14 @@ def save_images(
     include_report: bool = False,
     marks: Marks = _ALL_MARKS,
     signer: ContentSigner | None = None,
+    part: SeriesPart | None = None,
 ) -> list[Path]:
     """Writes each image and its provenance, whole or not at all.
 
     Files are named by modality and seed, never by the prompt; beside a name that was given stands the seed that was asked
     for, so that whoever plans a file knows where it will lie, whatever a check replaces. A file of the same image is written anew; beside another
-    one of that name the new one gets a number. All DICOM files of a call form one series of one study, whose patient
-    and UIDs are new.
+    one of that name the new one gets a number. All DICOM files of a call, or of the calls that share a series, form one
+    series of one study, whose patient and UIDs are new.
 
     Args:
         result: The images.
@@ -71,6 +94,7 @@ def save_images(
         include_report: Also store report and prompt in the JSON file; a real report is sensitive.
         marks: What to draw into the pixels. Draw nothing for images that are to be judged or read blind.
         signer: Gives each PNG its content credentials.
+        part: What these images are a part of; none: they are the whole.
 
     Returns:
         For each image its files in the order png, dicom, JSON record.
@@ -85,9 +109,8 @@ def save_images(
             "an edit of a file is written as PNG alone: a DICOM file of ours says that nothing in it is of a patient"
         )
     mode = 0o600 if is_edited_file else 0o644  # what was edited may show a patient
-    series = NewSeries.fresh()
+    series, num_complete, total = part or SeriesPart(NewSeries.fresh(), 0, len(result.images))
     written: list[Path] = []
-    num_complete = 0
     try:
         for index in range(len(result.images)):
             picture, drawn = marks.draw(result.images[index])
@@ -102,7 +125,9 @@ def save_images(
                         if signer is not None:
                             signer.sign(partial, provenance)
                     else:
-                        write_secondary_capture(partial, secondary_capture(picture, provenance, series, index + 1))
+                        write_secondary_capture(
+                            partial, secondary_capture(picture, provenance, series, num_complete + 1)
+                        )
             files = {_RECORD_KEYS[kind]: _file(stem, kind).name for kind in formats}
             report = {"report": result.request.report, "prompt": result.prompt.text} if include_report else {}
             write_json(_record(stem), {**files, **provenance, **report}, mode)
@@ -111,7 +136,7 @@ def save_images(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise GenerationError(
-            f"{folder}: an image cannot be written there ({reason}); {num_complete} of {len(result.images)} are "
+            f"{folder}: an image cannot be written there ({reason}); {num_complete} of {total} are "
             "complete: free some space or choose another folder"
         ) from error
     return written

@@ -1,8 +1,8 @@
 """From a report to pictures: prompt, decoding in bounded batches, partial pictures while the tokens arrive."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ import torch
 from arra_med.errors import GenerationError
 from arra_med.generate.checking import CheckedImage
 from arra_med.generate.decoding import decode_image_tokens, open_backend, stream_image_tokens
+from arra_med.generate.previews import MID_GREY, SHARE, PreviewCost, Previews, partial_pictures, uint8_pictures
 from arra_med.generate.prompting import PromptReader, keyed_hash
 from arra_med.generate.request import GenerationRequest, request_from_settings
 from arra_med.generate.sampling import SamplingRules
-from arra_med.imaging.view import to_uint8
 from arra_med.records.report import Prompt
 from arra_med.runs import versions
 
@@ -34,9 +34,6 @@ __all__ = [
 SYNTHETIC_NOTICE = "Synthetic image made by a machine-learning model. Research use only, not for clinical use."
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC NewsCode of media made by a trained model, the machine-readable mark that is in wide use."""
-
-_MID_GREY = 128
-_PREVIEW_PAUSE = 6  # a partial picture waits for this many times what the last one cost: a seventh of the time at most
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,18 @@ class GenerationResult:
         """Returns the seed that was asked for, which a check may have replaced."""
         return self.checked[index].tries[0].seed if self.checked else self.seed(index)
 
+    def only(self, index: int) -> "GenerationResult":
+        """Returns one image, with all that is told of it."""
+        one = slice(index, index + 1)
+        return dataclasses.replace(
+            self,
+            images=self.images[one],
+            codes=self.codes[one],
+            seeds=(self.seed(index),),
+            checked=self.checked[one],
+            details=self.details[one],
+        )
+
 
 @dataclass(frozen=True)
 class GenerationUpdate:
@@ -84,6 +93,7 @@ class GenerationUpdate:
         prompt: What the model reads.
         done: Whether `result` is there.
         result: The finished images, in the last update.
+        finished: Those of the images that no earlier update handed out, in each update that finishes any.
     """
 
     progress: float
@@ -91,6 +101,7 @@ class GenerationUpdate:
     prompt: Prompt
     done: bool = False
     result: GenerationResult | None = None
+    finished: GenerationResult | None = None
 
 
 class ReportToImage:
@@ -115,6 +126,7 @@ class ReportToImage:
         self.reader = PromptReader(bundle.info, bundle.text_tokenizer)
         self._max_batch_images = max_batch_images
         self.backend = open_backend(backend, bundle.model, bundle.layout)
+        self._preview_cost = PreviewCost()
         self._versions = versions()
 
     def prompt(self, request: GenerationRequest) -> Prompt:
@@ -151,8 +163,8 @@ class ReportToImage:
 
         Args:
             request: What to make.
-            partial_images: Show what is there already. Partial pictures are skipped where they would take more than a
-                seventh of the time.
+            partial_images: Show what is there already. Partial pictures are made beside the drawing, and skipped where
+                they would take more than a seventh of the time; so one is of a row that was finished a little before.
             seeds: Makes one image of each of these seeds instead of the request's.
             kept: int64 (h, w): codes that stay in every image, `decoding.FREE` where one is drawn; none: all are drawn.
 
@@ -166,33 +178,38 @@ class ReportToImage:
         seeds = tuple(seeds) or tuple(request.seed + index for index in range(request.num_images))
         size_px, channels = self.bundle.spec.size_px, self.bundle.spec.channels
         shape = (len(seeds), size_px, size_px) + ((channels,) if channels > 1 else ())
-        images = np.full(shape, _MID_GREY, dtype=np.uint8)
+        images = np.full(shape, MID_GREY, dtype=np.uint8)
         batches: list[torch.Tensor] = []
-        yield GenerationUpdate(0.0, images.copy(), prompt)
-        for first in range(0, len(seeds), self._max_batch_images):
-            batch_seeds = seeds[first : first + self._max_batch_images]
-            batch = slice(first, first + len(batch_seeds))
-            prompts = [prompt_ids] * len(batch_seeds)
-            kept_codes = None if kept is None else kept.expand(len(batch_seeds), *kept.shape)
-            rows = stream_image_tokens(
-                self.bundle.model, self.bundle.layout, prompts, request.rules, batch_seeds, self.backend, kept_codes
-            )
-            next_preview = 0.0
-            with contextlib.closing(rows):
-                for row, codes in enumerate(rows, start=1):
-                    if row == num_rows:
-                        batches.append(codes)
-                        images[batch] = self._pictures(codes)
-                    elif partial_images and time.monotonic() >= next_preview:
-                        began = time.monotonic()
-                        images[batch] = self._partial_pictures(codes)
-                        ended = time.monotonic()
-                        next_preview = ended + _PREVIEW_PAUSE * (ended - began)
-                    made = first + len(batch_seeds) * row / num_rows
-                    yield GenerationUpdate(made / len(seeds), images.copy(), prompt)
         provenance = self._provenance(request, prompt)
+        with Previews(self._partial_pictures, self._preview_cost, SHARE if partial_images else 0.0) as previews:
+            yield GenerationUpdate(0.0, images.copy(), prompt)
+            for first in range(0, len(seeds), self._max_batch_images):
+                batch_seeds = seeds[first : first + self._max_batch_images]
+                batch = slice(first, first + len(batch_seeds))
+                with contextlib.closing(self._rows(request, prompt_ids, batch_seeds, kept)) as rows:
+                    for row, codes in enumerate(rows, start=1):
+                        finished = None
+                        if row == num_rows:
+                            previews.drop()
+                            batches.append(codes)
+                            images[batch] = pictures = self._pictures(codes)
+                            finished = GenerationResult(pictures, codes, prompt, request, provenance, batch_seeds)
+                        else:
+                            previews.offer(codes, first)
+                            previews.show(images)
+                        made = first + len(batch_seeds) * row / num_rows
+                        yield GenerationUpdate(made / len(seeds), images.copy(), prompt, finished=finished)
         result = GenerationResult(images, torch.cat(batches), prompt, request, provenance, seeds)
         yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
+
+    def _rows(
+        self, request: GenerationRequest, prompt_ids: list[int], seeds: Sequence[int], kept: torch.Tensor | None
+    ) -> Generator[torch.Tensor, None, None]:
+        """Starts one batch of a request; its rows as `stream_image_tokens` yields them."""
+        prompts = [prompt_ids] * len(seeds)
+        kept_codes = None if kept is None else kept.expand(len(seeds), *kept.shape)
+        model, layout = self.bundle.model, self.bundle.layout
+        return stream_image_tokens(model, layout, prompts, request.rules, seeds, self.backend, kept_codes)
 
     def draw_codes(
         self, requests: Sequence[GenerationRequest], should_stop: Callable[[], bool] | None = None
@@ -232,21 +249,11 @@ class ReportToImage:
 
     def _pictures(self, codes: torch.Tensor) -> np.ndarray:
         """Codes of whole images (B, h, w) -> uint8 (B, H, W) or (B, H, W, 3)."""
-        return _squeeze_gray(to_uint8(self._decode(codes)))
+        return uint8_pictures(self._decode(codes))
 
     def _partial_pictures(self, codes: torch.Tensor) -> np.ndarray:
-        """Codes so far (B, r, w) -> uint8 pictures whose missing part is mid-grey, below a soft edge of one grid row.
-
-        The last row is repeated before decoding, so that the decoder finds plausible surroundings.
-        """
-        (num_rows, _), num_made = self.bundle.layout.grid, codes.shape[1]
-        filled = torch.cat([codes, codes[:, -1:].expand(-1, num_rows - num_made, -1)], dim=1)
-        pictures = self._decode(filled)
-        row_px = pictures.shape[1] // num_rows
-        depth = (np.arange(pictures.shape[1]) - num_made * row_px + 1) / row_px
-        weight = (1 - depth).clip(0, 1)[None, :, None, None]
-        grey = _MID_GREY / 255
-        return _squeeze_gray(to_uint8(grey + weight * (pictures - grey)))
+        """Codes so far (B, r, w) -> uint8 (B, H, W) or (B, H, W, 3), the missing part mid-grey."""
+        return partial_pictures(self._decode, codes, self.bundle.layout.grid[0])
 
     def _provenance(self, request: GenerationRequest, prompt: Prompt) -> dict[str, Any]:
         info = self.bundle.info
@@ -274,7 +281,3 @@ class ReportToImage:
             "dtype": str(self.bundle.model.dtype).removeprefix("torch."),
             "versions": self._versions,
         }
-
-
-def _squeeze_gray(pictures: np.ndarray) -> np.ndarray:
-    return pictures[..., 0] if pictures.shape[-1] == 1 else pictures

@@ -89,7 +89,7 @@ class StaticStep:
         self._noise = torch.zeros(width, num_images, codebook_size, device=self._device)
         self._codes = self._zeros(num_images, width)
         self._kept = self._zeros(width, num_images) - 1
-        self._is_finite = torch.ones((), dtype=torch.bool, device=self._device)
+        self._finite = torch.ones(width, dtype=torch.bool, device=self._device)
         num_layers = model.config.get_text_config(decoder=True).num_hidden_layers
         self._layers = [_FixedLayer(cache_length, self._place) for _ in range(num_layers)]
         self._cache = Cache(layers=self._layers)
@@ -150,7 +150,6 @@ class StaticStep:
         self._place.fill_(last)
         self._mask.fill_(1)
         self._mask[:, : last + 1] = mask[row_of, : last + 1]
-        self._is_finite.fill_(True)
         cache = DynamicCache()  # without a configuration its layers keep all tokens, windows or not
         if last:
             self._base_model(
@@ -183,14 +182,15 @@ class StaticStep:
         if kept is not None:
             self._kept[: len(noise)].copy_(kept.T)
         self._column.zero_()
+        self._finite.fill_(True)
         for _ in range(len(noise)):
             self._run()
         return self._codes[:, : len(noise)].clone()
 
     @property
-    def is_finite(self) -> bool:
-        """Whether all logits since the prompts were read are numbers; waits for the device."""
-        return bool(self._is_finite)
+    def finite(self) -> torch.Tensor:
+        """For each column of the last row, whether all its logits are numbers; bool (width,) on the device."""
+        return self._finite
 
     def _run(self) -> None:
         if self._graph is None:
@@ -213,7 +213,7 @@ class StaticStep:
         if self.rules.is_guided:
             conditional, unconditional = logits.chunk(2)
             logits = guided_logits(conditional, unconditional, self.rules.guidance_scale)
-        self._is_finite.logical_and_(logits.isfinite().all())
+        self._finite.index_copy_(0, self._column, logits.isfinite().all()[None])
         codes = choose_with_noise(logits, self.rules, self._noise.index_select(0, self._column)[0])
         kept = self._kept.index_select(0, self._column)[0]
         codes = torch.where(kept < 0, codes, kept)

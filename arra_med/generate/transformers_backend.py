@@ -71,7 +71,7 @@ class TransformersRows:
         self._window = window if plain else 1
         self._drafts = torch.zeros(len(prompts), layout.grid[1], dtype=torch.long, device=model.device)
         self._length = 0
-        self._is_finite = torch.tensor(True)
+        self._finite = torch.ones(layout.grid[1], dtype=torch.bool, device=model.device)
         self.passes = 0
 
     def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
@@ -100,7 +100,7 @@ class TransformersRows:
                 final += int((chosen[:, :-1] == drafts).all(dim=0).long().cumprod(dim=0).sum())
                 self._take_back(stop - column - final)
             row[:, column:stop] = chosen
-            self._is_finite = logits[:, :final].isfinite().all()
+            self._finite[column : column + final] = logits[:, :final].isfinite().all(dim=-1).all(dim=0)
             column += final
             self._next_ids = self._layout.vocabulary.image_ids(row[:, column - 1]).repeat(self._copies)[:, None]
         if marks := self._layout.row_end_ids:
@@ -110,9 +110,9 @@ class TransformersRows:
         return row
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the last logits are numbers."""
-        return bool(self._is_finite)
+    def finite(self) -> torch.Tensor:
+        """Where the last row's logits are numbers; see `decoding.StartedRows`."""
+        return self._finite
 
     @torch.no_grad()
     def _read(self, ids: torch.Tensor, num_logits: int) -> torch.Tensor:

@@ -1,7 +1,11 @@
 """A tiny random language model with an image vocabulary, shared by the tests of this room."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -9,6 +13,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from arra_med.generate import previews
 from arra_med.imaging.view import CanonicalView
 from arra_med.models.bundle import BundleInfo, ModelBundle
 from arra_med.tokens.layout import SequenceLayout
@@ -76,3 +81,24 @@ def bundle_folder(bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory)
         card="# tiny",
     )
     return folder
+
+
+class AtOnce:
+    """Does what it is given before it returns, so that a picture is there with its row."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., np.ndarray], *arguments: Any) -> Future[np.ndarray]:
+        future: Future[np.ndarray] = Future()
+        future.set_result(work(*arguments))
+        return future
+
+    def shutdown(self, **_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def previews_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes partial pictures in the thread that draws, without waiting for another one."""
+    monkeypatch.setattr(previews, "ThreadPoolExecutor", AtOnce)

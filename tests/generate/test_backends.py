@@ -105,7 +105,7 @@ def test_a_window_of_drafts_gives_the_tokens_of_one_pass_a_token(
         if forced is not None:
             assert drawn[0][1, 1:3].tolist() == [20, 3]
             assert passes[0] > passes[1]  # two drafts that are known to be right
-    assert rows.is_finite
+    assert rows.finite.all()
 
 
 def test_several_images_and_caches_that_forget_are_read_token_by_token(layout: SequenceLayout):
@@ -239,8 +239,41 @@ def test_damaged_weights_are_an_error(layout: SequenceLayout):
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = torch.nan
     backend = open_backend("cpu", model, layout)
-    with pytest.raises(GenerationError, match="not finite in image row 1"):
+    with pytest.raises(GenerationError, match="not finite at image token 1 of 12"):
         decode_image_tokens(model, layout, [layout.prompt_ids(SHORT)], SamplingRules(), [0], backend=backend)
+
+
+BACKENDS = {
+    "window 1": lambda model, layout: TransformersBackend(model, layout, 1),
+    "window 8": lambda model, layout: TransformersBackend(model, layout, 8),
+    "cpu": CpuBackend,
+    "captured step": CudaGraphBackend,
+}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_first_token_without_numbers_is_named_though_later_ones_have_them(name: str, layout: SequenceLayout):
+    model, prompt = llama(layout), layout.prompt_ids(SHORT)
+    backend = BACKENDS[name](model, layout)
+    place = len(prompt) + 4  # the fifth token is read there, and the logits of the sixth follow
+
+    def damage(_: object, __: object, given: dict[str, torch.Tensor], output: object) -> None:
+        output.last_hidden_state[given["position_ids"] == place] = torch.nan  # none of it is kept in the cache
+
+    if name == "cpu":
+        backend.weights.cos[place] = np.nan
+    else:
+        model.base_model.register_forward_hook(damage, with_kwargs=True)
+    rules = SamplingRules(guidance_scale=1.0)
+    with pytest.raises(GenerationError, match=r"image token 6 of 12 \(row 2, column 2\): its weights are damaged"):
+        decode_image_tokens(model, layout, [prompt], rules, [0], backend=backend)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_guidance_that_overflows_is_an_error(name: str, layout: SequenceLayout):
+    model, prompt, rules = llama(layout), layout.prompt_ids(SHORT), SamplingRules(guidance_scale=3e38)
+    with pytest.raises(GenerationError, match=r"image token 1 of 12 \(row 1, column 1\): .* use a guidance below 100"):
+        decode_image_tokens(model, layout, [prompt, prompt], rules, [0, 1], backend=BACKENDS[name](model, layout))
 
 
 def test_kernels_compiled_with_other_arithmetic_are_not_taken_from_disk():

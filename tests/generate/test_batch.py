@@ -339,6 +339,8 @@ def test_a_full_disk_is_one_sentence_and_finished_images_stay(
 def test_what_cannot_be_drawn_is_refused_before_anything_is_written(table: Path, bundle_folder: Path, tmp_path: Path):
     with pytest.raises(GenerationError, match="a batch of 0 images was asked for: give at least 1"):
         draw(table, bundle_folder, tmp_path / "out", batch_size=0)
+    with pytest.raises(GenerationError, match="backend 'gpu' is unknown: choose one of auto"):
+        draw(table, bundle_folder, tmp_path / "out", backend="gpu")
     write(table, [{"report": "Normal."}, {"report": "INDICATION: zzyzx"}])
     with pytest.raises(GenerationError, match="row 2: column 'report': the report holds INDICATION, but") as caught:
         draw(table, bundle_folder, tmp_path / "out")

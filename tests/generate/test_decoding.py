@@ -198,7 +198,7 @@ def test_numbers_that_are_not_finite_stop_the_image(model: PreTrainedModel, layo
     with torch.no_grad():
         weight[25] = torch.nan
     try:
-        with pytest.raises(GenerationError, match="not finite in image row 1"):
+        with pytest.raises(GenerationError, match="not finite at image token 1 of 12"):
             decode_image_tokens(model, layout, [layout.prompt_ids(SHORT)], GREEDY, [0])
     finally:
         with torch.no_grad():

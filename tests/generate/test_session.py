@@ -43,8 +43,9 @@ def test_an_image_depends_on_its_own_seed_only(bundle: ModelBundle):
     assert (together.images[0] != together.images[1]).any()
 
 
+@pytest.mark.usefixtures("previews_at_once")
 def test_updates_grow_from_grey_to_the_result(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session, "_PREVIEW_PAUSE", 0)
+    monkeypatch.setattr(session, "SHARE", float("inf"))
     updates = list(ReportToImage(bundle, max_batch_images=2).stream(request()))
     assert len(updates) == 1 + 2 * 4 + 1
     assert [update.progress for update in updates] == sorted(update.progress for update in updates)
