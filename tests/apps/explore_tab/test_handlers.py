@@ -87,13 +87,14 @@ def test_a_click_marks_a_square_and_the_next_takes_it_back(shelf: Shelf):
 def test_a_file_is_opened_as_its_canonical_view_and_named_a_possible_patient(shelf: Shelf, tmp_path: Path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "x.png")
     handlers = Handlers(shelf)
-    notice, _, original, cells, _ = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
+    *_, (notice, _, original, cells, _) = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
     assert "may be a patient" in notice
     shown, kept = ended(handlers.edit(original, cells, "", 1, True, **values(shelf)))
     assert "changed in part" in shown
     assert json.loads(next(c for n, c in kept.items() if n.endswith(".json")))["edit"]["of"]["kind"] == "file"
     (tmp_path / "x.png").write_text("no picture")
-    assert 'role="alert"' in handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))[0]
+    *_, (notice, *_) = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
+    assert 'role="alert"' in notice
 
 
 @pytest.mark.parametrize(
