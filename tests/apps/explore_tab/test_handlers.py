@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from arra_med_apps import words as page_words
 from arra_med_apps.choices import ModelChoice, Shelf
 from arra_med_apps.explore_tab import presenting, words
 from arra_med_apps.explore_tab.handlers import Handlers, Opened
@@ -95,6 +96,19 @@ def test_a_file_is_opened_as_its_canonical_view_and_named_a_possible_patient(she
     (tmp_path / "x.png").write_text("no picture")
     *_, (notice, *_) = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
     assert 'role="alert"' in notice
+
+
+def test_a_picture_to_be_edited_says_at_once_that_it_is_made_and_that_the_model_opens(shelf: Shelf):
+    handlers = Handlers(shelf)
+    notice, *buttons = handlers.start_opening()
+    assert page_words.STARTING in notice
+    assert [button.interactive for button in buttons] == [False, False]
+    assert [button.interactive for button in handlers.finish_opening()] == [True, True]
+    first, *_ = handlers.draw_original(*BOX, **values(shelf))
+    assert page_words.LOADING in first[0]
+    with shelf.run("other", 1) as run:
+        assert list(run.places()) == []
+        assert page_words.WAITING in handlers.start_opening()[0]
 
 
 @pytest.mark.parametrize(
