@@ -16,6 +16,7 @@ from arra_med.records.study import Modality
 from arra_med_apps import words
 from arra_med_apps.service.line import Allowance, Line
 from arra_med_apps.service.metrics import Metrics
+from arra_med_apps.service.run import ModelRun
 from arra_med_apps.service.sessions import Sessions
 from arra_med_apps.service.settings import ServiceSettings
 
@@ -146,6 +147,10 @@ class Shelf:
         self.closing = threading.Event()
         self._opened: dict[str, ReportToImage] = {}
         self._opening = threading.Lock()
+
+    def run(self, user: str, num_images: int) -> ModelRun:
+        """Returns a run of the model for a user; every picture is drawn inside one."""
+        return ModelRun(self, user, num_images)
 
     def of_modality(self, modality: Modality) -> list[ModelChoice]:
         """Returns the choices for a modality, the preferred one first."""

@@ -12,6 +12,9 @@ HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 AT_ONCE: dict[str, Any] = {**HIDDEN, "queue": False}
 """The same, for what takes no time: it never waits behind a picture that is being made."""
 
+IN_LINE: dict[str, Any] = {**HIDDEN, "concurrency_limit": None, "concurrency_id": "line"}
+"""The same as the first, for a run of the model: it waits in the shelf's own line, where each sees its place."""
+
 
 def user_of(request: gr.Request) -> str:
     """Tells users apart: the name somebody logged in with, else the browser's session."""

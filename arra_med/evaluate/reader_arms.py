@@ -4,7 +4,7 @@ Every image, real or not, passes the same steps: one canonical view, lines of le
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from arra_med.evaluate.held_out import one_source, order_by_hash
 from arra_med.evaluate.reading_set import REAL, RECONSTRUCTED, ReadingArm, shown_report
 from arra_med.generate.export_png import has_marks
 from arra_med.generate.prompt_table import PromptRow
+from arra_med.generate.request import GenerationRequest
 from arra_med.generate.session import GenerationResult, ReportToImage
 from arra_med.imaging.burned_in import cover_letters_in_lines
 from arra_med.imaging.read import read_image
@@ -27,6 +28,7 @@ from arra_med.sources.folder import report_beside, visible_files
 
 _NO_IMAGES = frozenset({".txt", ".csv", ".json", ".jsonl", ".html", ".md", ".zip"})
 _LISTED = 5
+_BATCH_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -146,31 +148,44 @@ def with_reconstructed(real: PreparedArm, bundle: ModelBundle) -> list[PreparedA
 
 
 def drawn_arms(
-    sessions: Mapping[str, ReportToImage], rows: Sequence[PromptRow]
+    sessions: Mapping[str, ReportToImage],
+    rows: Sequence[PromptRow],
+    should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, list[PreparedArm]]]:
     """Draws an arm with each of several bundles, from the same prompts at the same seeds.
 
     Args:
         sessions: Of each arm.
         rows: Of a table of prompts.
+        should_stop: Asked after each grid row of a batch.
 
     Yields:
-        The number of images made so far, and at the end the arms; no marks are in their pixels. Closing ends the work.
+        Before each batch the number of images made so far, and at the end the arms; no marks are in their pixels.
 
     Raises:
         GenerationError: If a prompt does not fit a bundle.
+        GenerationStopped: If `should_stop` returned true.
         ReportError: If a report holds nothing that describes an image.
     """
-    made = 0
+    requests, made = list(_single_images(rows)), 0
     arms: list[PreparedArm] = []
     for name, session in sessions.items():
         results = []
-        for row in rows:
+        for first in range(0, len(requests), _BATCH_IMAGES):
             yield made, []
-            results.append(session.generate(row.request))
-            made += row.request.num_images
+            batch = requests[first : first + _BATCH_IMAGES]
+            codes = session.draw_codes(batch, should_stop)
+            results += [session.finish(request, its[None]) for request, its in zip(batch, codes, strict=True)]
+            made += len(batch)
         arms.append(arm_of_results(name, results))
     yield made, arms
+
+
+def _single_images(rows: Sequence[PromptRow]) -> Iterator[GenerationRequest]:
+    """A request for each image of the rows."""
+    for row in rows:
+        for index in range(row.request.num_images):
+            yield row.request.model_copy(update={"num_images": 1, "seed": row.request.seed + index})
 
 
 def arm_of_results(name: str, results: Sequence[GenerationResult]) -> PreparedArm:

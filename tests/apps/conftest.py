@@ -25,15 +25,20 @@ SIZE_PX, GRID = 32, 8
 _WORDS = ("[UNK]", "effusion", "normal", "pneumothorax", "glaucoma", "PA", "AP", "view", "chest", "image", ",", ".")
 
 
-def write_tiny_bundle(folder: Path, modality: str, variant: str = "arra", weights_seed: int = 0) -> Path:
+def write_tiny_bundle(
+    folder: Path, modality: str, variant: str = "arra", weights_seed: int = 0, grid: int = GRID, num_layers: int = 1
+) -> Path:
+    size_px = SIZE_PX * grid // GRID
     vocabulary = ImageVocabulary(
         bos_id=0, pad_id=1, boi_id=2, eoi_id=3, first_image_id=20, codebook_size=27, vocab_size=48
     )
     torch.manual_seed(weights_seed)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=48, max_position_embeddings=128, initializer_range=0.3, **shape))
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": num_layers, "num_attention_heads": 2}
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=48, max_position_embeddings=64 + grid * grid, initializer_range=0.3, **shape)
+    )
     channels = 1 if modality == "cxr" else 3
-    vq = VQConfig(size_px=SIZE_PX, channels=channels, downsampling=4, width=32, max_width=32, levels=(3, 3, 3))
+    vq = VQConfig(size_px=size_px, channels=channels, downsampling=4, width=32, max_width=32, levels=(3, 3, 3))
     tokenizer = Tokenizer(WordLevel({word: 4 + i for i, word in enumerate(_WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     ModelBundle.save(
@@ -44,8 +49,8 @@ def write_tiny_bundle(folder: Path, modality: str, variant: str = "arra", weight
         info=BundleInfo(
             name=f"tiny-{modality}",
             variant=variant,
-            layout=SequenceLayout(vocabulary=vocabulary, grid=(GRID, GRID), max_text_tokens=40),
-            canonical_view=CanonicalView(modality=modality, size_px=SIZE_PX),
+            layout=SequenceLayout(vocabulary=vocabulary, grid=(grid, grid), max_text_tokens=40),
+            canonical_view=CanonicalView(modality=modality, size_px=size_px),
             licence_class="open",
             sources=("nih_cxr14",),
             attributions={},

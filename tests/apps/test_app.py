@@ -89,11 +89,11 @@ def test_the_page_names_no_other_host(choices: list[ModelChoice]):
     assert "//" not in styles.replace("http://www.w3.org/2000/svg", "").replace("// Ctrl", "")
 
 
-def test_one_image_is_made_at_a_time_and_no_event_is_an_open_endpoint(choices: list[ModelChoice]):
+def test_every_run_waits_in_the_shelf_s_own_line_and_no_event_is_an_open_endpoint(choices: list[ModelChoice]):
     events = build_app(Shelf(choices)).fns.values()
-    generating = [event for event in events if event.concurrency_id == "generation"]
-    assert len(generating) == 6  # Compare, and what Explore draws; Generate has the shelf's own line
-    assert all(event.concurrency_limit == 1 for event in generating)
+    in_line = [event for event in events if event.concurrency_id == "line"]
+    assert len(in_line) == 11  # Generate twice, a table, five of Explore, Compare, a reader study, a program's
+    assert all(event.concurrency_limit is None for event in in_line)
     public = [event.api_name for event in events if event.fn is not None and event.api_visibility != "private"]
     assert public == ["draw"]
 

@@ -69,3 +69,16 @@ def test_phrases_are_marked_and_a_phone_needs_no_sideways_scrolling(page: Any):
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_two_buttons_that_give_a_picture_wait_while_one_is_made_and_say_so(page: Any):
+    page.get_by_role("tab", name=words.EDIT_TAB).click()
+    page.locator("#am-explore-model label", has_text="Slow").click()
+    page.click("#am-explore-draw")
+    notice = page.locator("#am-explore-original-notice")
+    sync_api.expect(notice.get_by_role("progressbar")).to_be_visible(timeout=PATIENCE_MS)
+    for name in ("draw", "open"):
+        sync_api.expect(page.locator(f"#am-explore-{name}")).to_be_disabled(timeout=PATIENCE_MS)
+    page.wait_for_selector("#am-explore-picture img")
+    for name in ("draw", "open"):
+        sync_api.expect(page.locator(f"#am-explore-{name}")).to_be_enabled(timeout=PATIENCE_MS)

@@ -86,18 +86,19 @@ class Handlers:
         seed: int | None,
         guidance_scale: float,
         temperature: float,
+        user: str = "",
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Yields updates of notice, grid and compared while the pictures form; an error becomes a sentence."""
         try:
             request = request_of(report, modality, num_seeds, seed, guidance_scale, temperature)
             chosen = chosen_models(self.shelf, models, modality)
-            yield from self._compare(chosen, request)
+            yield from self._compare(chosen, request, user)
         except ArraMedError as error:
             yield problem_panel(shared.sentence(str(error))), empty_grid(), None
         except Exception as error:  # noqa: BLE001 - the app's edge: a user never reads a traceback
             yield problem_panel(_unexpected(error)), empty_grid(), None
 
-    def _compare(self, chosen: Sequence[ModelChoice], request: Any) -> Iterator[tuple[Any, Any, Any]]:
+    def _compare(self, chosen: Sequence[ModelChoice], request: Any, user: str) -> Iterator[tuple[Any, Any, Any]]:
         labels = [choice.label for choice in chosen]
         seeds = tuple(request.seed + index for index in range(request.num_images))
         made: list[np.ndarray | None] = [None] * len(chosen)
@@ -109,12 +110,14 @@ class Handlers:
             left = spent * (1 - share) / share if share > 0 else None
             return gr.skip(), grid_panel(labels, seeds, made, progress, status, time_left(left)), gr.skip()
 
-        yield update(shared.WAITING if self.shelf.generating.locked() else shared.LOADING)
-        sessions = [self.shelf.open(choice.name) for choice in chosen]
-        with self.shelf.generating.turn():
+        with self.shelf.run(user, len(chosen) * len(seeds)) as run:
+            yield update(shared.LOADING)
+            sessions = [self.shelf.open(choice.name) for choice in chosen]
+            for place in run.places():
+                yield update(place)
             for row, session in enumerate(sessions):
                 began, before = time.monotonic(), spent
-                for state in session.stream(request):
+                for state in run.watched(session.stream(request), len(seeds)):
                     spent = before + time.monotonic() - began
                     made[row], progress[row] = state.images, state.progress
                     if state.result is not None:

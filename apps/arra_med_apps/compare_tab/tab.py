@@ -1,13 +1,15 @@
 """The tab that sets models side by side: components wired to handlers."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from arra_med_apps.choices import Shelf
 from arra_med_apps.compare_tab.handlers import Handlers
 from arra_med_apps.compare_tab.layout import Layout
-from arra_med_apps.events import AT_ONCE, HIDDEN
+from arra_med_apps.events import AT_ONCE, HIDDEN, IN_LINE, user_of
 from arra_med_apps.settings import AppSettings
 from arra_med_apps.training_images import TrainingImages
 
@@ -42,21 +44,23 @@ def add_compare_tab(app: gr.Blocks, shelf: Shelf, settings: AppSettings, trainin
         [page.notice, page.compared, page.compare, page.stop, page.find, page.nearest, page.scores],
         **AT_ONCE,
     )
+
+    def compare(request: gr.Request, **values: Any) -> Iterator[tuple[Any, Any, Any]]:
+        yield from handlers.compare(user=user_of(request), **values)
+
     run = started.then(
-        handlers.compare,
-        [
-            page.models,
-            page.report,
-            page.modality,
-            page.num_seeds,
-            page.seed,
-            page.guidance_scale,
-            page.temperature,
-        ],
-        [page.notice, page.grid, page.compared],
-        concurrency_limit=1,
-        concurrency_id="generation",
-        **HIDDEN,
+        compare,
+        inputs_kwargs={
+            "models": page.models,
+            "report": page.report,
+            "modality": page.modality,
+            "num_seeds": page.num_seeds,
+            "seed": page.seed,
+            "guidance_scale": page.guidance_scale,
+            "temperature": page.temperature,
+        },
+        outputs=[page.notice, page.grid, page.compared],
+        **IN_LINE,
     )
     run.then(handlers.finish, page.compared, [page.compare, page.stop, page.find], **AT_ONCE).then(
         handlers.scores, page.compared, page.scores, concurrency_limit=1, concurrency_id="evidence", **HIDDEN

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from arra_med_apps.explore_tab import presenting, words
 from arra_med_apps.form import Form, prompt_of
 from arra_med_apps.generate_tab.presenting import write_archive
 from arra_med_apps.model_radios import shown_model
+from arra_med_apps.service.run import ModelRun
 
 _LOG = logging.getLogger(__name__)
 _KEEP = gr.skip
@@ -83,7 +84,7 @@ class Handlers:
         """Returns updates of what is shown, run and stop; Gradio cancels the run."""
         return presenting.note_panel(words.STOPPED), *_running(False)
 
-    def pair(self, edited_report: str, num_pairs: int, **values: Any) -> Iterator[tuple[Any, ...]]:
+    def pair(self, edited_report: str, num_pairs: int, user: str = "", **values: Any) -> Iterator[tuple[Any, ...]]:
         """Yields updates of what is shown and of the files: both reports at the same seeds."""
 
         def updates(session: ReportToImage, request: GenerationRequest) -> Iterator[Any]:
@@ -94,17 +95,17 @@ class Handlers:
         def files(pairs: Counterfactual, folder: Path) -> list[Path]:
             return save_counterfactual(pairs, folder, signer=configured_signer())
 
-        yield from self._run(updates, presenting.pair_panel, files, "pairs", num_images=int(num_pairs), **values)
+        panel, num_pairs = presenting.pair_panel, int(num_pairs)
+        yield from self._run(updates, panel, files, "pairs", user, 2 * num_pairs, num_images=num_pairs, **values)
 
-    def explain(self, num_measured: int, **values: Any) -> Iterator[tuple[Any, ...]]:
+    def explain(self, num_measured: int, user: str = "", **values: Any) -> Iterator[tuple[Any, ...]]:
         """Yields updates of what is shown and of the files: which phrases had an effect."""
 
         def files(explanation: Explanation, folder: Path) -> list[Path]:
             return save_explanation(explanation, folder, signer=configured_signer())
 
-        yield from self._run(
-            stream_explanation, presenting.explain_panel, files, "explained", num_images=int(num_measured), **values
-        )
+        panel, count = presenting.explain_panel, int(num_measured)
+        yield from self._run(stream_explanation, panel, files, "explained", user, count, num_images=count, **values)
 
     def edit(
         self,
@@ -113,6 +114,7 @@ class Handlers:
         new_report: str,
         tries: int,
         keep_outside: bool,
+        user: str = "",
         **values: Any,
     ) -> Iterator[tuple[Any, ...]]:
         """Yields updates of what is shown and of the files: the marked squares drawn anew."""
@@ -130,32 +132,39 @@ class Handlers:
         def files(result: GenerationResult, folder: Path) -> list[Path]:
             return save_images(result, folder, name="edit", signer=configured_signer())
 
-        yield from self._run(updates, presenting.edit_panel, files, "edits", num_images=int(tries), **values)
+        panel, count = presenting.edit_panel, int(tries)
+        yield from self._run(updates, panel, files, "edits", user, count, num_images=count, **values)
 
-    def draw_original(self, left: int, top: int, width: int, height: int, **values: Any) -> Iterator[tuple[Any, ...]]:
+    def start_opening(self) -> tuple[Any, ...]:
+        """Returns updates of notice and the two buttons that give a picture, before one is drawn or opened."""
+        return self.start()[0], gr.Button(interactive=False), gr.UploadButton(interactive=False)
+
+    def finish_opening(self) -> tuple[Any, ...]:
+        """Returns updates of the two buttons, however it ended."""
+        return gr.Button(interactive=True), gr.UploadButton(interactive=True)
+
+    def draw_original(
+        self, left: int, top: int, width: int, height: int, user: str = "", **values: Any
+    ) -> Iterator[tuple[Any, ...]]:
         """Yields updates of notice, region, original, cells and picture: the report's own picture, to be edited."""
-        try:
-            request = _form(num_images=1, **values).request()
-            session = self.shelf.open(self.shelf.chosen(values["model"], request.modality).name)
-            with self.shelf.generating.turn():
-                for update in session.stream(request, partial_images=False):
-                    yield presenting.progress_panel(words.DRAW_ORIGINAL, update.progress), *(_KEEP(),) * 4
-                    if update.result is not None:
-                        box = left, top, width, height
-                        yield self._opened(session, generated_original(update.result), box, "")
-        except Exception as error:  # noqa: BLE001 - the app's edge
-            yield _problem(error), *(_KEEP(),) * 4
 
-    def open_original(self, file: str, left: int, top: int, width: int, height: int, **values: Any) -> tuple[Any, ...]:
-        """Returns updates of notice, region, original, cells and picture: a file, to be edited."""
-        try:
-            session = self.shelf.open(self.shelf.chosen(values["model"], values["modality"]).name)
-            with self.shelf.generating.turn():
-                original = file_original(session, Path(file))
-            box = left, top, width, height
-            return self._opened(session, original, box, presenting.note_panel(words.FROM_FILE))
-        except Exception as error:  # noqa: BLE001 - the app's edge
-            return _problem(error), *(_KEEP(),) * 4
+        def originals(run: ModelRun, session: ReportToImage) -> Iterator[Original | float]:
+            request = _form(num_images=1, **values).request()
+            for update in run.watched(session.stream(request, partial_images=False)):
+                yield update.progress if update.result is None else generated_original(update.result)
+
+        yield from self._original(originals, 1, (left, top, width, height), "", user, values)
+
+    def open_original(
+        self, file: str, left: int, top: int, width: int, height: int, user: str = "", **values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yields updates of notice, region, original, cells and picture: a file, to be edited."""
+
+        def originals(_: ModelRun, session: ReportToImage) -> Iterator[Original | float]:
+            yield file_original(session, Path(file))
+
+        notice = presenting.note_panel(words.FROM_FILE)
+        yield from self._original(originals, 0, (left, top, width, height), notice, user, values)
 
     def set_box(self, opened: Opened | None, *box: int) -> tuple[Any, Any]:
         """Returns updates of cells and picture: a rectangle in percent of the picture."""
@@ -174,10 +183,30 @@ class Handlers:
         cells = cells ^ {min(row, height - 1) * width + min(column, width - 1)}
         return cells, presenting.marked_picture(opened.original.pixels, _grid(cells, opened.original))
 
-    def _opened(self, session: ReportToImage, original: Original, box: tuple[int, ...], notice: str) -> tuple[Any, ...]:
-        cells = _box_cells(original, box)
-        picture = presenting.marked_picture(original.pixels, _grid(cells, original))
-        return notice, gr.Row(visible=True), Opened(original, session.bundle.fingerprint), cells, picture
+    def _original(
+        self,
+        originals: Callable[[ModelRun, ReportToImage], Iterator[Original | float]],
+        num_images: int,
+        box: tuple[int, ...],
+        notice: str,
+        user: str,
+        values: dict[str, Any],
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yields what is going on, then the picture and its marked squares; an error becomes one sentence in the page."""
+        try:
+            choice = self.shelf.chosen(values["model"], values["modality"])
+            with self.shelf.run(user, num_images) as run:
+                session = yield from self._ready(run, choice, 5)
+                for made in originals(run, session):
+                    if isinstance(made, Original):
+                        cells = _box_cells(made, box)
+                        picture = presenting.marked_picture(made.pixels, _grid(cells, made))
+                        opened = Opened(made, session.bundle.fingerprint)
+                        yield notice, gr.Row(visible=True), opened, cells, picture
+                    else:
+                        yield presenting.progress_panel(words.DRAW_ORIGINAL, made), *(_KEEP(),) * 4
+        except Exception as error:  # noqa: BLE001 - the app's edge
+            yield _problem(error), *(_KEEP(),) * 4
 
     def _run(
         self,
@@ -185,18 +214,18 @@ class Handlers:
         panel: Callable[[Any], str],
         files: Callable[[Any, Path], list[Path]],
         name: str,
+        user: str,
+        drawn: int,
         **values: Any,
     ) -> Iterator[tuple[Any, ...]]:
         """Yields progress, then the result and its files; an error becomes one sentence in the page."""
         try:
             request = _form(**values).request()
             choice = self.shelf.chosen(values["model"], request.modality)
-            if self.shelf.opened(choice.name) is None:
-                yield presenting.progress_panel(page_words.LOADING, 0.0), _KEEP()
-            session = self.shelf.open(choice.name)
-            with self.shelf.generating.turn():
+            with self.shelf.run(user, drawn) as run:
+                session = yield from self._ready(run, choice, 2)
                 began = time.monotonic()
-                for update in updates(session, request):
+                for update in run.watched(updates(session, request)):
                     share, spent = update.progress, time.monotonic() - began
                     left = spent * (1 - share) / share if share > 0 else None
                     if update.result is None:
@@ -206,6 +235,18 @@ class Handlers:
                         yield from _finished(choice, agreed, shown, update.result, files, name)
         except Exception as error:  # noqa: BLE001 - the app's edge: a user never reads a traceback
             yield _problem(error), gr.DownloadButton(visible=False)
+
+    def _ready(
+        self, run: ModelRun, choice: ModelChoice, num_updates: int
+    ) -> Generator[tuple[Any, ...], None, ReportToImage]:
+        """Yields that the model opens, then the place in line; returns the model when it is the run's turn."""
+        kept = (_KEEP(),) * (num_updates - 1)
+        if self.shelf.opened(choice.name) is None:
+            yield presenting.progress_panel(page_words.LOADING, 0.0), *kept
+        session = self.shelf.open(choice.name)
+        for place in run.places():
+            yield presenting.progress_panel(place, 0.0), *kept
+        return session
 
 
 def _form(*, report: str, modality: Modality, num_images: int, seed: int, guidance_scale: float, **_: Any) -> Form:

@@ -1,5 +1,6 @@
 """The tab that asks what the model makes of a report: components wired to handlers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,12 @@ import gradio as gr
 
 from arra_med_apps.acknowledging import follow_model
 from arra_med_apps.choices import Shelf
-from arra_med_apps.events import AT_ONCE, HIDDEN
+from arra_med_apps.events import AT_ONCE, IN_LINE, user_of
 from arra_med_apps.explore_tab.handlers import Handlers
 from arra_med_apps.explore_tab.layout import Layout, Tool
-from arra_med_apps.model_radios import taking_model
+from arra_med_apps.model_radios import taking_model, with_model
 
 CSS_FILE = Path(__file__).with_name("tab.css")
-
-_ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "generation", **HIDDEN}
 
 
 def add_explore_tab(shelf: Shelf) -> None:
@@ -50,15 +49,9 @@ def add_explore_tab(shelf: Shelf) -> None:
 
     opened = [page.original_notice, page.region, page.original, page.cells, page.picture]
     box = dict(zip(("left", "top", "width", "height"), page.box, strict=True))
-    page.draw.click(
-        taking_model(handlers.draw_original), inputs_kwargs={**box, **page.common}, outputs=opened, **_ONE_AT_A_TIME
-    )
-    page.open.upload(
-        taking_model(handlers.open_original),
-        inputs_kwargs={"file": page.open, **box, **page.common},
-        outputs=opened,
-        **_ONE_AT_A_TIME,
-    )
+    _wire_original(page.draw.click, page, handlers, handlers.draw_original, {**box, **page.common}, opened)
+    file = {"file": page.open, **box, **page.common}
+    _wire_original(page.open.upload, page, handlers, handlers.open_original, file, opened)
     gr.on(
         [slider.change for slider in page.box],
         handlers.set_box,
@@ -70,9 +63,32 @@ def add_explore_tab(shelf: Shelf) -> None:
     page.picture.select(handlers.click, [page.original, page.cells], [page.cells, page.picture], **AT_ONCE)
 
 
+def _wire_original(
+    pressed: Any,
+    page: Layout,
+    handlers: Handlers,
+    handler: Any,
+    inputs: dict[str, Any],
+    opened: list[gr.components.Component],
+) -> None:
+    buttons = [page.draw, page.open]
+    started = pressed(handlers.start_opening, None, [page.original_notice, *buttons], **AT_ONCE)
+    run = started.then(_as_user(handler), inputs_kwargs=inputs, outputs=opened, **IN_LINE)
+    run.then(handlers.finish_opening, None, buttons, **AT_ONCE)
+
+
+def _as_user(handler: Any) -> Any:
+    """The handler of a run: the components' values, and whose run it is."""
+
+    def run(request: gr.Request, **values: Any) -> Iterator[Any]:
+        yield from handler(user=user_of(request), **with_model(values))
+
+    return run
+
+
 def _wire(page: Layout, handlers: Handlers, tool: Tool, handler: Any, inputs: dict[str, Any]) -> None:
     started = tool.run.click(handlers.start, None, [tool.shown, tool.files, tool.run, tool.stop], **AT_ONCE)
-    run = started.then(taking_model(handler), inputs_kwargs=inputs, outputs=[tool.shown, tool.files], **_ONE_AT_A_TIME)
+    run = started.then(_as_user(handler), inputs_kwargs=inputs, outputs=[tool.shown, tool.files], **IN_LINE)
     run.then(handlers.finish, None, [tool.run, tool.stop], **AT_ONCE).then(
         taking_model(handlers.preview), inputs_kwargs=page.common, outputs=page.prompt, **AT_ONCE
     )  # once the model is open, the prompt has its cautions

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from arra_med import __version__
-from arra_med.errors import ArraMedError, GenerationError
+from arra_med.errors import ArraMedError
 from arra_med.generate.session import GenerationResult, ReportToImage, SamplingRules
 from arra_med.records.report_parts import report_parts
 from arra_med.records.study import Modality
@@ -34,7 +34,6 @@ _ENGLISH = re.compile(
     re.IGNORECASE,
 )
 _WORDS_TO_JUDGE = 4
-_LINE_POLL_S = 0.5
 
 
 class Handlers:
@@ -137,53 +136,30 @@ class Handlers:
             user: Whose run it is.
             values: Values of a `Form`.
         """
-        yield from told(self.shelf, self._allowed(model, history or [], ExportForm(*export), user, values))
+        yield from told(self._generate(model, history or [], ExportForm(*export), user, values))
 
-    def _allowed(
+    def _generate(
         self, model: str, history: list[Run], export: ExportForm, user: str, values: dict[str, Any]
     ) -> Iterator[tuple[Any, ...]]:
         form = Form(**values)
         request = form.request()  # a mistake in the form is told before the model is opened
-        choice = self.shelf.chosen(model, form.modality)
-        self.shelf.allowance.begin(user, request.num_images)
-        try:
-            yield from self._generate(choice, form, export, values, history)
-            self.shelf.metrics.images.inc(request.num_images)
-        finally:
-            self.shelf.allowance.end(user)
-
-    def _generate(
-        self, choice: ModelChoice, form: Form, export: ExportForm, values: dict[str, Any], history: list[Run]
-    ) -> Iterator[tuple[Any, ...]]:
-        if self.shelf.opened(choice.name) is None:
-            yield only_live(presenting.waiting_panel(words.LOADING, int(form.num_images)))
-        session = self.shelf.open(choice.name)
-        if len(self.shelf.generating) > self.shelf.places:
-            raise GenerationError(words.LINE_FULL)
-        ticket = self.shelf.generating.ticket()
-        self.shelf.metrics.in_line.set(len(self.shelf.generating))
-        try:
-            while not ticket.wait(_LINE_POLL_S):
-                self._raise_if_closing()
-                place = words.PLACE_IN_LINE.format(before=words.several(ticket.before, "run"))
-                yield only_live(presenting.waiting_panel(place, int(form.num_images)))
-            yield only_live(presenting.waiting_panel(words.STARTING, int(form.num_images)))
+        choice, num_images = self.shelf.chosen(model, form.modality), request.num_images
+        with self.shelf.run(user, num_images) as run:
+            if self.shelf.opened(choice.name) is None:
+                yield only_live(presenting.waiting_panel(words.LOADING, num_images))
+            session = self.shelf.open(choice.name)
+            for place in run.places():
+                yield only_live(presenting.waiting_panel(place, num_images))
+            yield only_live(presenting.waiting_panel(words.STARTING, num_images))
             began = time.monotonic()
-            for update in session.stream(form.request()):
-                self._raise_if_closing()
+            for update in run.watched(session.stream(request)):
                 spent = time.monotonic() - began
                 if update.result is not None:
-                    run = Run(choice.name, values, update.result)
-                    yield from _finished(choice, session, run, export, history, spent)
+                    made = Run(choice.name, values, update.result)
+                    yield from _finished(choice, session, made, export, history, spent)
                 elif update.images is not None:
                     left = spent * (1 - update.progress) / update.progress if update.progress > 0 else None
                     yield only_live(presenting.forming_panel(update.images, update.progress, left))
-        finally:
-            ticket.leave()
-
-    def _raise_if_closing(self) -> None:
-        if self.shelf.closing.is_set():
-            raise GenerationError(words.CLOSING)
 
 
 def _finished(

@@ -8,7 +8,7 @@ import gradio as gr
 from arra_med_apps import theme, words
 from arra_med_apps.acknowledging import follow_model
 from arra_med_apps.choices import Shelf
-from arra_med_apps.events import AT_ONCE, HIDDEN, user_of
+from arra_med_apps.events import AT_ONCE, HIDDEN, IN_LINE, user_of
 from arra_med_apps.generate_tab.file_handlers import FileHandlers
 from arra_med_apps.generate_tab.handlers import Handlers
 from arra_med_apps.generate_tab.history import Run
@@ -76,9 +76,7 @@ def add_generate_tab(app: gr.Blocks, shelf: Shelf) -> gr.State:
             _generating(handlers, list(page.inputs)),
             [page.history, *page.export, *page.inputs.values()],
             [*results, page.last, page.history, page.earlier],
-            concurrency_limit=None,  # they wait in the shelf's own line, where each sees its place
-            concurrency_id="line",
-            **HIDDEN,
+            **IN_LINE,
         )
         run.then(handlers.finish, None, [page.generate, page.stop], **AT_ONCE).then(
             taking_model(handlers.preview), inputs_kwargs=page.inputs, outputs=page.prompt, **AT_ONCE
@@ -137,9 +135,7 @@ def _wire_table(
         draw_table,
         [page.table, page.history, *page.export, *form.values()],
         [*results, page.last, page.history, page.earlier],
-        concurrency_limit=None,
-        concurrency_id="line",
-        **HIDDEN,
+        **IN_LINE,
     )
     run.then(tables.finish, None, buttons, **AT_ONCE)
     page.table_stop.click(stop, None, [page.notice, page.table_stop], **AT_ONCE)

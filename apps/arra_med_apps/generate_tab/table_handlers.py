@@ -123,7 +123,7 @@ class TableHandlers:
             user: Whose run it is.
             values: Values of a `Form`, for what the table does not say.
         """
-        yield from told(self.shelf, self._checked(path, model, history or [], ExportForm(*export), user, values))
+        yield from told(self._checked(path, model, history or [], ExportForm(*export), user, values))
 
     def _checked(
         self,
@@ -143,21 +143,18 @@ class TableHandlers:
             yield only_live(presenting.table_panel(words.LOADING, "", 0.0, []))
         session = self.shelf.open(choice.name)
         planned = plan_images(own_words.THE_TABLE, rows, session.reader, session.bundle.fingerprint)
-        if len(self.shelf.generating) > self.shelf.places:
-            raise GenerationError(words.LINE_FULL)
         written = ExportChoice(",".join(export.formats), export.keep_report, Marks(visible=export.visible_mark))
-        self.shelf.allowance.begin(user, len(planned))
-        run = TableRun(self.shelf, choice, session, rows, planned, written)
-        self._runs[user] = run
-        try:
-            with tempfile.TemporaryDirectory(prefix="arra-med-") as folder:
-                out = Path(folder) / "files"
+        with (
+            self.shelf.run(user, len(planned)) as counted,
+            tempfile.TemporaryDirectory(prefix="arra-med-") as folder,
+        ):
+            run = self._runs[user] = TableRun(counted, choice, session, rows, planned, written)
+            out = Path(folder) / "files"
+            try:
                 yield from _followed(run, out)
                 yield self._finished(choice, session, run, planned, out, history)
-        finally:
-            del self._runs[user]
-            self.shelf.allowance.end(user, run.total - run.done)
-            self.shelf.metrics.images.inc(run.done)
+            finally:
+                del self._runs[user]
 
     def _rows(self, path: str | None, model: str, values: dict[str, Any]) -> tuple[ModelChoice, list[PromptRow]]:
         """Reads the table with the page's settings for what it does not say, as the command does with its options."""
@@ -257,11 +254,9 @@ def _cautions(planned: Sequence[PlannedImage]) -> list[str]:
 def _progress(run: TableRun) -> str:
     share, pictures = run.done / run.total, list(run.latest)
     done = own_words.TABLE_PROGRESS.format(done=run.done, total=run.total)
-    before, speed = run.before, run.images_per_s
-    if before is not None:
-        return presenting.table_panel(
-            words.PLACE_IN_LINE.format(before=words.several(before, "run")), done, share, pictures
-        )
+    place, speed = run.place, run.images_per_s
+    if place:
+        return presenting.table_panel(place, done, share, pictures)
     if speed is None:
         return presenting.table_panel(done, own_words.TABLE_FIRST, share, pictures)
     left = own_words.TABLE_LEFT.format(rate=f"{speed:.2g}", left=words.duration((run.total - run.done) / speed))

@@ -6,12 +6,11 @@ Between two batches it lets those go first who came meanwhile, so that a long ta
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from arra_med.errors import GenerationError
 from arra_med.generate.batch import draw_table
 from arra_med.generate.batch_plan import PlannedImage
 from arra_med.generate.batch_worker import Watcher
@@ -19,10 +18,9 @@ from arra_med.generate.decoding import GenerationStopped
 from arra_med.generate.export import ExportChoice
 from arra_med.generate.prompt_table import PromptRow
 from arra_med.generate.session import GenerationResult, ReportToImage
-from arra_med_apps import words
-from arra_med_apps.choices import ModelChoice, Shelf
+from arra_med_apps.choices import ModelChoice
 from arra_med_apps.generate_tab import words as own_words
-from arra_med_apps.service.line import Ticket
+from arra_med_apps.service.run import ModelRun
 
 FIRST_IMAGES = 6
 """Of a table, kept for the session."""
@@ -36,7 +34,7 @@ class TableRun:
     """Draws a table; another thread reads how far it is.
 
     Args:
-        shelf: Whose line it waits in.
+        run: Its place in line, and what is counted of it.
         choice: The model.
         session: Opened with it.
         rows: Of the table.
@@ -53,18 +51,17 @@ class TableRun:
 
     def __init__(
         self,
-        shelf: Shelf,
+        run: ModelRun,
         choice: ModelChoice,
         session: ReportToImage,
         rows: Sequence[PromptRow],
         planned: Sequence[PlannedImage],
         export: ExportChoice,
     ) -> None:
-        self._shelf, self._choice, self._session, self._rows, self._export = shelf, choice, session, rows, export
+        self._run, self._choice, self._session, self._rows, self._export = run, choice, session, rows, export
         self._planned, self._firsts = planned, [_key(image) for image in planned[:FIRST_IMAGES]]
         self._made: dict[tuple[str, int], GenerationResult] = {}
         self._stop = threading.Event()
-        self._ticket: Ticket | None = None
         self._at_work_since: float | None = None
         self.worked_s = 0.0
         self.total, self.done = len(planned), 0
@@ -82,18 +79,17 @@ class TableRun:
         """
         watcher = Watcher(self._session, self._progress, self._image, self._is_to_stop)
         try:
-            self._wait()
+            self._wait(self._run.places())
             draw_table(
                 own_words.THE_TABLE, self._rows, self._choice.folder or Path(), out, export=self._export,
                 progress=False, watcher=watcher,
             )  # fmt: skip
         except GenerationStopped:
-            if self._shelf.closing.is_set():
-                raise GenerationError(words.CLOSING) from None
-            self.done = sum(image.record_path(out).exists() for image in self._planned)
+            self._run.end_if_closing()
+            self.done = self._run.made = sum(image.record_path(out).exists() for image in self._planned)
             return False
         finally:
-            self._leave()
+            self._run.leave()
         return True
 
     def stop(self) -> None:
@@ -101,20 +97,18 @@ class TableRun:
         self._stop.set()
 
     @property
-    def before(self) -> int | None:
-        """How many are before it while it waits; none while it is at work."""
-        ticket = self._ticket
-        return None if ticket is None or self._at_work_since is not None else ticket.before
+    def place(self) -> str:
+        """What is said of its place while it waits; empty while it is at work."""
+        return self._run.place
 
     @property
     def first(self) -> list[GenerationResult]:
         """The table's first images that are there, in its order."""
         return [self._made[key] for key in self._firsts if key in self._made]
 
-    def _wait(self) -> None:
-        self._ticket = ticket = self._shelf.generating.ticket()
-        while not ticket.wait(_LINE_POLL_S):
-            if self._is_to_stop():
+    def _wait(self, places: Iterator[str]) -> None:
+        for _ in places:
+            if self._stop.is_set():
                 raise GenerationStopped("stopped while waiting")
         self._at_work_since = time.monotonic()
 
@@ -123,15 +117,10 @@ class TableRun:
         self.worked_s += now - (self._at_work_since or now)
         self._at_work_since = now
         has_drawn, self.done = done > self.done, done
+        self._run.made = done
         self.images_per_s = done / self.worked_s if done and self.worked_s else None
-        if has_drawn and done < self.total and self._shelf.generating.has_waiting():
-            self._at_work_since = None
-            self._leave()
-            self._wait()
-
-    def _leave(self) -> None:
-        if self._ticket is not None:
-            self._ticket.leave()
+        if has_drawn and done < self.total:
+            self._wait(self._run.others_first())
 
     def _image(self, image: PlannedImage, result: GenerationResult) -> None:
         self.latest.append(result.images[0])
@@ -139,7 +128,7 @@ class TableRun:
             self._made[_key(image)] = result
 
     def _is_to_stop(self) -> bool:
-        return self._stop.is_set() or self._shelf.closing.is_set()
+        return self._stop.is_set() or self._run.is_closing
 
 
 def _key(image: PlannedImage) -> tuple[str, int]:

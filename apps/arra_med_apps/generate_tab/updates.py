@@ -1,7 +1,6 @@
 """What a run of the tab yields, and what becomes of its errors: one sentence in the page, kind and place in the log."""
 
 import logging
-import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,6 @@ import gradio as gr
 
 from arra_med.errors import ArraMedError
 from arra_med_apps import words
-from arra_med_apps.choices import Shelf
 from arra_med_apps.generate_tab import presenting
 
 _LOG = logging.getLogger(__name__)
@@ -22,26 +20,17 @@ run, the session's history and its pictures."""
 Updates = tuple[Any, ...]
 
 
-def told(shelf: Shelf, run: Iterator[Updates]) -> Iterator[Updates]:
-    """Yields what a run yields, makes a sentence of its error, and counts how it ended."""
-    began, outcome = time.monotonic(), "failed"
+def told(run: Iterator[Updates]) -> Iterator[Updates]:
+    """Yields what a run yields, and makes a sentence of its error."""
     try:
         yield from run
-        outcome = "finished"
     except ArraMedError as error:
         yield problem(words.sentence(str(error)))
-    except GeneratorExit:
-        outcome = "stopped"
-        raise
     except Exception as error:  # noqa: BLE001 - the app's edge: a user never reads a traceback
         # Neither the error's text nor its values: they may hold the report.
         where = "".join(traceback.format_tb(error.__traceback__))
         _LOG.error("generation failed: %s\n%s", type(error).__name__, where)
         yield problem(words.UNEXPECTED)
-    finally:
-        shelf.metrics.runs.labels(outcome).inc()
-        shelf.metrics.run_seconds.observe(time.monotonic() - began)
-        shelf.metrics.in_line.set(len(shelf.generating))
 
 
 def only_live(live: str) -> Updates:

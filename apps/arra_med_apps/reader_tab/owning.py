@@ -1,7 +1,9 @@
 """What a study's owner does: plan, set up, see the results, delete a reader."""
 
+import contextlib
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,16 +17,19 @@ from arra_med.evaluate.reader_store import ReaderStudy
 from arra_med.evaluate.reader_study import Code, Design, study_path
 from arra_med.evaluate.reader_summary import SUMMARY_NOTICE, answers_csv, reader_summary, summary_json
 from arra_med.evaluate.reader_words import summary_tables
-from arra_med.generate.prompt_table import read_prompt_table
+from arra_med.generate.prompt_table import PromptRow, read_prompt_table
+from arra_med.generate.session import ReportToImage
 from arra_med.imaging.view import Modality
 from arra_med_apps import words as page_words
 from arra_med_apps.choices import Shelf
+from arra_med_apps.following import follow
 from arra_med_apps.generate_tab.history import Run
 from arra_med_apps.generate_tab.presenting import note_panel, problem_panel
 from arra_med_apps.reader_tab import presenting, words
 from arra_med_apps.reader_tab.layout import Layout
 from arra_med_apps.reader_tab.session_arms import session_arms
 from arra_med_apps.reader_tab.telling import Updates, sentence_of, told
+from arra_med_apps.service.run import ModelRun
 
 
 class Owning:
@@ -110,11 +115,9 @@ class Owning:
         if values["use_session"]:
             of_session, num_left_out = session_arms(history, plan.modality)
             arms += of_session
-        for made, total, drawn in self._drawn(plan, values):
+        for panel, drawn in self._drawn(plan, values):
             arms += drawn
-            yield {
-                page.made: presenting.working_panel(words.DRAWING if made >= 0 else words.WAITING, max(made, 0), total)
-            }
+            yield {page.made: panel}
         study, owner_code = make_study(plan, arms)
         for file in _uploads(values):
             Path(file).unlink(missing_ok=True)
@@ -143,7 +146,8 @@ class Owning:
                 arms.append(arm_of_files(arm, paths, plan.modality, size, paired=paired))
         return arms
 
-    def _drawn(self, plan: StudyPlan, values: dict[str, Any]) -> Iterator[tuple[int, int, list[PreparedArm]]]:
+    def _drawn(self, plan: StudyPlan, values: dict[str, Any]) -> Iterator[tuple[str, list[PreparedArm]]]:
+        """Yields how far the drawing is, and at the end the arms that were drawn."""
         if not values["prompts"]:
             return
         models = {arm: values[f"model_{arm}"] for arm in words.DRAWN_ARMS if values[f"model_{arm}"]}
@@ -153,11 +157,37 @@ class Owning:
         total = len(models) * sum(row.request.num_images for row in rows)
         if total > words.MAX_DRAWN:
             raise EvaluationError(words.TOO_MANY)
-        yield -1, total, []
-        sessions = {arm: self.shelf.open(name) for arm, name in models.items()}
-        with self.shelf.generating.turn():
-            for made, arms in drawn_arms(sessions, rows):
-                yield made, total, arms
+        with self.shelf.run(values.get("user", ""), total) as run:
+            yield presenting.working_panel(page_words.LOADING, 0, total), []
+            sessions = {arm: self.shelf.open(name) for arm, name in models.items()}
+            arms: list[PreparedArm] = []
+            with contextlib.closing(follow(functools.partial(_draw, run, sessions, rows, arms))) as drawing:
+                for _ in drawing:
+                    yield presenting.working_panel(run.place or words.DRAWING, run.made, total), []
+        yield presenting.working_panel(words.PREPARING, total, total), arms
+
+
+def _draw(
+    run: ModelRun,
+    sessions: Mapping[str, ReportToImage],
+    rows: Sequence[PromptRow],
+    arms: list[PreparedArm],
+    report: Callable[[float], None],
+) -> None:
+    """Waits for its turn and fills `arms`; lets others go first between two batches, and ends where `report` raises."""
+
+    def should_stop() -> bool:
+        report(0.0)
+        run.end_if_closing()
+        return False
+
+    for _ in run.places():
+        report(0.0)
+    for made, drawn in drawn_arms(sessions, rows, should_stop):
+        run.made = made
+        arms += drawn
+        for _ in run.others_first() if made and not drawn else ():
+            report(0.0)
 
 
 def _plan(values: dict[str, Any]) -> StudyPlan:

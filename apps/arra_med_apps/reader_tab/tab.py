@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from arra_med_apps.choices import Shelf
-from arra_med_apps.events import AT_ONCE, HIDDEN
+from arra_med_apps.events import AT_ONCE, IN_LINE, user_of
 from arra_med_apps.reader_tab.layout import Layout
 from arra_med_apps.reader_tab.owning import Owning
 from arra_med_apps.reader_tab.reading import Reading
@@ -53,7 +53,7 @@ def _wire_owning(app: gr.Blocks, page: Layout, shelf: Shelf, history: gr.State) 
     owning = Owning(page, shelf)
 
     def make(given: Any, request: gr.Request, **values: Any) -> Any:
-        yield from owning.make(given, local=_is_local(app, request), **values)
+        yield from owning.make(given, local=_is_local(app, request), user=user_of(request), **values)
 
     def offer_folders(request: gr.Request) -> Updates:
         return owning.offer_folders(local=_is_local(app, request))
@@ -67,8 +67,7 @@ def _wire_owning(app: gr.Blocks, page: Layout, shelf: Shelf, history: gr.State) 
         make,
         inputs_kwargs={"given": history, **page.plan_inputs},
         outputs=[page.make_notice, page.made, page.make, page.stop, page.results_code],
-        concurrency_limit=1,
-        **HIDDEN,
+        **IN_LINE,
     )
     page.stop.click(owning.stop, None, [page.make_notice, page.made, page.make, page.stop], cancels=run, **AT_ONCE)
     page.plan.click(

@@ -71,7 +71,6 @@ TOO_MANY = "More than 400 images would be drawn: draw them with the command arra
 MAX_DRAWN = 400
 DRAWING = "Drawing the images"
 PREPARING = "Preparing the images"
-WAITING = "Waiting: another picture is being made on this computer. This goes on by itself."
 STOPPED = "Stopped. No study was made."
 OWNER_CODE = "Owner code. It opens the results; it is shown once and kept nowhere."
 OWNER_LABEL = "Owner code"

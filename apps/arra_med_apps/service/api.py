@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from arra_med.errors import ArraMedError, GenerationError
+from arra_med.errors import ArraMedError
 from arra_med_apps import words
 from arra_med_apps.choices import Shelf
 from arra_med_apps.events import user_of
@@ -35,15 +35,12 @@ def add_api(shelf: Shelf) -> None:
                 raise gr.Error(f"num_images must be 1 to {MAX_IMAGES}", print_exception=False)
             form = Form(report, modality, stated, stated, stated, int(num_images), int(seed), 3.0, 1.0, 0)
             asked, choice = form.request(), shelf.of_modality(modality)[0]
-            shelf.allowance.begin(user, asked.num_images)
-            try:
+            with shelf.run(user, asked.num_images) as run:
                 session = shelf.open(choice.name)
-                if len(shelf.generating) > shelf.places:
-                    raise GenerationError(words.LINE_FULL)
-                with shelf.generating.turn():
-                    result = session.generate(asked)
-            finally:
-                shelf.allowance.end(user)
+                for _ in run.places():
+                    pass  # a program reads the first answer alone, so none tells the place
+                updates = run.watched(session.stream(asked, partial_images=False))
+                result = next(update.result for update in updates if update.result is not None)
             with exported(result, choice.licence_class, ExportForm()) as made:
                 record = json.loads(next(file for file in made.files if file.suffix == ".json").read_text())
                 yield [str(file) for file in made.files], record

@@ -1,10 +1,9 @@
 """The line before the model: first come, first served, with a place that can be shown; and what each user may ask for."""
 
-import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from arra_med.errors import UserError
 
@@ -32,23 +31,13 @@ class Line:
         """Whether who comes now has to wait."""
         return len(self._tickets) >= self._at_once
 
-    def has_waiting(self) -> bool:
-        """Whether somebody waits."""
-        return len(self._tickets) > self._at_once
+    @property
+    def num_waiting(self) -> int:
+        """How many wait."""
+        return max(0, len(self._tickets) - self._at_once)
 
     def __len__(self) -> int:
         return len(self._tickets)
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Waits for its turn, and gives the place up at the end."""
-        ticket = self.ticket()
-        try:
-            while not ticket.wait(60):
-                pass
-            yield
-        finally:
-            ticket.leave()
 
 
 class Ticket:

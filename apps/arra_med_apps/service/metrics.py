@@ -13,7 +13,9 @@ class Metrics:
         self.runs = Counter(
             "arra_med_runs", "Runs of the model, by how they ended", ["outcome"], registry=self._registry
         )
-        self.images = Counter("arra_med_images", "Images made", registry=self._registry)
+        self.images = Counter(
+            "arra_med_images", "Images drawn, those that a stop left half-made included", registry=self._registry
+        )
         self.run_seconds = Histogram(
             "arra_med_run_seconds", "Seconds of a run, waiting included", registry=self._registry,
             buckets=(0.5, 1, 2, 5, 10, 20, 60, 120, 300),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from arra_med_apps import words as page_words
 from arra_med_apps.choices import ModelChoice, Shelf
 from arra_med_apps.explore_tab import presenting, words
 from arra_med_apps.explore_tab.handlers import Handlers, Opened
@@ -88,13 +89,27 @@ def test_a_click_marks_a_square_and_the_next_takes_it_back(shelf: Shelf):
 def test_a_file_is_opened_as_its_canonical_view_and_named_a_possible_patient(shelf: Shelf, tmp_path: Path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "x.png")
     handlers = Handlers(shelf)
-    notice, _, original, cells, _ = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
+    *_, (notice, _, original, cells, _) = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
     assert "may be a patient" in notice
     shown, kept = ended(handlers.edit(original, cells, "", 1, True, **values(shelf)))
     assert "changed in part" in shown
     assert json.loads(next(c for n, c in kept.items() if n.endswith(".json")))["edit"]["of"]["kind"] == "file"
     (tmp_path / "x.png").write_text("no picture")
-    assert 'role="alert"' in handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))[0]
+    *_, (notice, *_) = handlers.open_original(str(tmp_path / "x.png"), *BOX, **values(shelf))
+    assert 'role="alert"' in notice
+
+
+def test_a_picture_to_be_edited_says_at_once_that_it_is_made_and_that_the_model_opens(shelf: Shelf):
+    handlers = Handlers(shelf)
+    notice, *buttons = handlers.start_opening()
+    assert page_words.STARTING in notice
+    assert [button.interactive for button in buttons] == [False, False]
+    assert [button.interactive for button in handlers.finish_opening()] == [True, True]
+    first, *_ = handlers.draw_original(*BOX, **values(shelf))
+    assert page_words.LOADING in first[0]
+    with shelf.run("other", 1) as run:
+        assert list(run.places()) == []
+        assert page_words.WAITING in handlers.start_opening()[0]
 
 
 def test_what_a_credentialed_model_makes_is_shown_but_no_file_leaves_before_the_acknowledgement(

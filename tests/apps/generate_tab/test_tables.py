@@ -235,8 +235,10 @@ def test_it_waits_in_line_and_lets_others_go_first_between_two_batches(tables: T
     first, order = line.ticket(), []
 
     def other() -> None:
-        with line.turn():
-            order.append(("other", tables._runs["me"].done))
+        ticket = line.ticket()
+        assert ticket.wait(20)
+        order.append(("other", tables._runs["me"].done))
+        ticket.leave()
 
     thread = threading.Thread(target=other)
     for update in tables.draw(table, "", [], ALL_FILES, "me", **values(num_images=2)):

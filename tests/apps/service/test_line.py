@@ -25,22 +25,26 @@ def test_in_turns_it_lets_in_one_after_the_other():
     line, order, inside = Line(), [], []
 
     def work(number: int) -> None:
-        with line.turn():
-            inside.append(number)
-            assert len(inside) == 1
-            order.append(number)
-            inside.remove(number)
+        ticket = line.ticket()
+        assert ticket.wait(20)
+        inside.append(number)
+        assert len(inside) == 1
+        order.append(number)
+        inside.remove(number)
+        ticket.leave()
 
-    with line.turn():
-        threads = []
-        for number in range(8):
-            threads.append(threading.Thread(target=work, args=(number,)))
-            threads[-1].start()
-            while len(line) < number + 2:
-                pass
+    first, threads = line.ticket(), []
+    for number in range(8):
+        threads.append(threading.Thread(target=work, args=(number,)))
+        threads[-1].start()
+        while len(line) < number + 2:
+            pass
+    assert line.num_waiting == 8
+    first.leave()
     for thread in threads:
         thread.join()
     assert order == list(range(8))
+    assert line.num_waiting == 0
 
 
 def test_with_several_workers_several_are_let_in():

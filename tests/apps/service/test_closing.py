@@ -1,0 +1,61 @@
+"""The command is ended in the middle of a picture: it ends well, and leaves no folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from arra_med_apps import words
+from gradio_client import Client
+
+from tests.apps.conftest import write_tiny_bundle
+
+REPORT = "PA view. Pleural effusion."
+PATIENCE_S = 120
+
+
+def address_of(app: "subprocess.Popen[str]") -> str:
+    """Where the app says that it is."""
+    assert app.stdout is not None
+    line = app.stdout.readline()
+    assert "http://127.0.0.1:" in line
+    return line.split(" is at ")[1].split(" ")[0]
+
+
+def wait_for_a_run(address: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/metrics", timeout=PATIENCE_S) as answer:
+            if "arra_med_in_line 1.0" in answer.read().decode():
+                return
+        time.sleep(0.05)
+    raise AssertionError("no run began")
+
+
+def test_sigterm_in_the_middle_of_a_picture_ends_it_with_a_sentence_and_leaves_no_folder(tmp_path: Path):
+    bundle = write_tiny_bundle(tmp_path / "bundle", "cxr", grid=32, num_layers=12)
+    (tmp_path / "private").mkdir()
+    app = subprocess.Popen(
+        [sys.executable, "-m", "arra_med.cli", "app", "--bundle", str(bundle), "--port", "0", "--no-open"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "private")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = address_of(app)
+        (folder,) = (tmp_path / "private").glob("arra-med-app-*")
+        job = Client(address, verbose=False).submit(REPORT, "cxr", 0, 8, api_name="/draw")
+        wait_for_a_run(address)
+        app.send_signal(signal.SIGTERM)
+        _, complaints = app.communicate(timeout=PATIENCE_S)
+    finally:
+        app.kill()
+    assert app.returncode == 0, complaints
+    assert not folder.exists()
+    assert not list((tmp_path / "private").glob("arra-med-*"))
+    assert str(job.exception(PATIENCE_S)) == words.CLOSING
+    assert "Traceback" not in complaints
