@@ -37,6 +37,8 @@ def theme() -> gr.themes.Base:
         block_title_text_size="*text_sm",
         block_info_text_color="*neutral_500",
         block_info_text_color_dark="*neutral_400",
+        link_text_color="*primary_700",
+        link_text_color_visited="*primary_700",
         input_background_fill="white",
         input_background_fill_dark="*neutral_800",
         input_border_color="*neutral_300",

@@ -71,7 +71,8 @@ class Layout:
         with gr.Row(visible=False, elem_id="am-explore-region", equal_height=False) as self.region:
             with gr.Column(scale=5, min_width=240):
                 self.picture = gr.Image(
-                    label="Picture with its marked squares",
+                    label=words.PICTURE,
+                    alt_text=words.PICTURE,  # also the name of the button that the picture is
                     show_label=False,
                     type="numpy",
                     format="png",

@@ -22,6 +22,7 @@ EDIT_HELP = (
 DRAW_ORIGINAL = "Draw the report"
 OPEN_ORIGINAL = "Open an image"
 ORIGINAL_EMPTY = "Draw the report, or open a PNG, JPEG or DICOM image of the same kind."
+PICTURE = "Picture with its marked squares"
 REGION_HELP = "Click a square to mark it or to take its mark away, or set a rectangle with the sliders; arrow keys move them, too."
 LEFT, TOP, WIDTH, HEIGHT = "From the left, %", "From the top, %", "Width, %", "Height, %"
 NEW_LABEL = "Report for the region (leave empty for the same report)"

@@ -126,6 +126,8 @@ def _table(table: WordTable) -> str:
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in table.columns)
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     heading = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
+    title = html.escape(table.title)
     return (
-        f'<h4>{html.escape(table.title)}</h4><div class="am-scroll"><table>{heading}<tbody>{rows}</tbody></table></div>'
+        f'<h4>{title}</h4><div class="am-scroll" tabindex="0" role="region" aria-label="{title}">'
+        f"<table>{heading}<tbody>{rows}</tbody></table></div>"
     )
