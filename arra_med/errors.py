@@ -91,3 +91,12 @@ class ImageError(UserError):
 
 class TrainingError(ArraMedError):
     """A training run had to stop; its last good checkpoint is kept."""
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of its accelerator is full, in Python's or torch's words."""
+    full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return full or any(words in str(error).lower() for words in _OUT_OF_MEMORY)

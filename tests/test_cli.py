@@ -205,6 +205,7 @@ def test_an_unknown_config_is_the_users_mistake(tmp_path: Path, capsys: pytest.C
         (PermissionError(errno.EACCES, "Permission denied", "secret/patient.png"), 2, "may not be read or written"),
         (ModuleNotFoundError("No module", name="tensorboard.compat"), 2, "pip install 'arra-med[train]'"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), 1, "the memory is full"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "the memory is full"),
         (KeyError("patient 123"), 1, "unexpected error of type KeyError; start the command again with --debug"),
     ],
 )

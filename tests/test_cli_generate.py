@@ -166,6 +166,23 @@ def test_ctrl_c_keeps_the_finished_batches_and_says_how_many(
     assert all(path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes() for path in out.iterdir())
 
 
+def test_a_smaller_batch_is_told_once(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ReportToImage._rows
+
+    def full_for_two(self: ReportToImage, request: Any, prompt_ids: Any, seeds: Any, kept: Any) -> Any:
+        if len(seeds) > 1:
+            raise MemoryError
+        return rows(self, request, prompt_ids, seeds, kept)
+
+    monkeypatch.setattr(ReportToImage, "_rows", full_for_two)
+    assert generate(bundle, tmp_path / "out", "--report", REPORT, "-n", "3", "--batch", "2") == 0
+    told = capsys.readouterr().err
+    assert told.count("note: The memory is full: going on with 1 images at a time instead of 2.\n") == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
 def test_a_table_becomes_images_and_their_list(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -177,8 +177,6 @@ def generate(
         tries=check_tries,
     )
     session = ReportToImage(ModelBundle.load(folder, device=where), max_batch_images=batch, backend=backend)
-    for notice in session.prompt(request).notices:
-        typer.echo(f"note: {notice}", err=True)
     marks = Marks(visible=visible_mark, watermark=watermark)
     export = {"format": image_format, "include_report": include_report, "marks": marks, "signer": signer}
     result = draw_report(session, request, gate, check_tries, out, export)

@@ -1,5 +1,6 @@
 """What `arra-med generate --report` does once all is opened: draw, write what is finished, follow the tokens."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,17 @@ def draw_report(
     else:
         updates = stream_checked(session, request, gate, DEFAULT_TRIES if tries is None else tries, False)
     write = _writer(out, request.num_images, export)
-    num_kept = 0
+    num_kept, told = 0, list(session.prompt(request).notices)
+    for notice in told:
+        typer.echo(f"note: {notice}", err=True)
     try:
         with tqdm(total=100, desc="drawing", unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
             for update in updates:
                 bar.update(round(100 * update.progress) - bar.n)
+                for notice in update.prompt.notices:
+                    if notice not in told:
+                        told.append(notice)
+                        bar.write(f"note: {notice}", file=sys.stderr)
                 if update.finished is not None:
                     for index in range(len(update.finished.images)):
                         files = write(update.finished.only(index))

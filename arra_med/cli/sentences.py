@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from arra_med.errors import ArraMedError
+from arra_med.errors import ArraMedError, is_out_of_memory
 
 EXIT_FAILED = 1
 EXIT_USER = 2
@@ -81,7 +81,7 @@ def explain(error: BaseException) -> tuple[int, str]:
         )
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         return EXIT_USER, f"this command needs the package {error.name}: pip install 'arra-med[{extra}]'"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return EXIT_FAILED, "the memory is full; use a smaller batch or fewer images at once, and start again"
     return EXIT_FAILED, (
         f"unexpected error of type {type(error).__name__}; start the command again with --debug to see where, "

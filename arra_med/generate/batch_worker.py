@@ -15,16 +15,16 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from arra_med.config import Device, resolve_device
-from arra_med.errors import GenerationError
+from arra_med.errors import GenerationError, is_out_of_memory
 from arra_med.generate.batch_checked import CheckedRows, TableCheck
 from arra_med.generate.batch_plan import PlannedImage, chunks, finished_record
 from arra_med.generate.content_credentials import configured_signer
+from arra_med.generate.decoding import free_memory
 from arra_med.generate.export import ExportChoice, save_images
 from arra_med.generate.session import GenerationResult, ReportToImage
 from arra_med.models.bundle import ModelBundle
 
 _MOST_WAITING = 2
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 _Written = tuple[int, list[PlannedImage]]
@@ -124,13 +124,17 @@ class BatchWorker:
         """Draws the images of `tasks` that are not finished yet; tells `advance` of each batch that is written.
 
         Yields:
-            For each task the `batch_size` that memory allowed; its last images may still be in work until the end.
+            For each task the `batch_size` that memory allowed; its last images may still be in work until the end, so
+            the last task's is yielded after them, retries included.
 
         Raises:
             GenerationError: If there is not enough memory for one image, the model is damaged, or a file cannot be
                 written.
         """
+        has_worked = False
         for task in tasks:
+            if has_worked:
+                yield {"batch_size": self._batch_size}
             for batch in (unpack_batch(images) for images in json.loads(task)):
                 unfinished = self.run.unfinished(batch)
                 advance(len(batch) - len(unfinished))
@@ -139,11 +143,13 @@ class BatchWorker:
                 self._draw(unfinished, advance)
                 if len(self._again) >= self._batch_size:
                     self._draw_again(advance)
-            yield {"batch_size": self._batch_size}
+            has_worked = True
         self._settle(0, advance)
         while self._again:
             self._draw_again(advance)
             self._settle(0, advance)
+        if has_worked:
+            yield {"batch_size": self._batch_size}
 
     def _draw_again(self, advance: Callable[[int], None]) -> None:
         rejected, self._again = self._again, []
@@ -157,7 +163,7 @@ class BatchWorker:
             codes = self._codes_if_memory_allows(part)
             if codes is None:
                 self._settle(0, advance)  # pictures in work take memory, too
-                _free_memory()
+                free_memory()
                 if len(part) > 1:
                     self._batch_size = len(part) // 2
                     parts = deque(chunks([*part, *(image for later in parts for image in later)], self._batch_size))
@@ -190,7 +196,7 @@ class BatchWorker:
                 if not is_out_of_memory(error):
                     raise
             if told is None:  # the model's memory is free now, so the pictures have all of it
-                _free_memory()
+                free_memory()
                 told = self._pictures.submit(self._write, images, codes).result()
             num_written, again = told
             self._again += again
@@ -227,16 +233,5 @@ def unpack_batch(images: Sequence[dict[str, Any]]) -> list[PlannedImage]:
     return [PlannedImage.model_validate(image) for image in images]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the machine or of its accelerator is full."""
-    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return full or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
 def _open_bundle(run: BatchRun) -> ModelBundle:
     return ModelBundle.load(run.bundle, device=resolve_device(run.device))
-
-
-def _free_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -108,6 +108,12 @@ def open_backend(name: str, model: PreTrainedModel, layout: SequenceLayout) -> D
     return cpu_backend.CpuBackend(model, layout, int8=name == "cpu-int8")
 
 
+def free_memory() -> None:
+    """Gives memory of an accelerator back that nothing uses any more, after a batch for which it was too small."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 class GenerationStopped(ArraMedError):  # noqa: N818 (an end that was asked for, no error)
     """The caller asked for an end before the images were finished."""
 

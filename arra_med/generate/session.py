@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from arra_med.errors import GenerationError
+from arra_med.errors import GenerationError, is_out_of_memory
 from arra_med.generate.checking import CheckedImage
-from arra_med.generate.decoding import decode_image_tokens, open_backend, stream_image_tokens
+from arra_med.generate.decoding import decode_image_tokens, free_memory, open_backend, stream_image_tokens
 from arra_med.generate.previews import MID_GREY, SHARE, PreviewCost, Previews, partial_pictures, uint8_pictures
 from arra_med.generate.prompting import PromptReader, keyed_hash
 from arra_med.generate.request import GenerationRequest, request_from_settings
@@ -34,6 +34,10 @@ __all__ = [
 SYNTHETIC_NOTICE = "Synthetic image made by a machine-learning model. Research use only, not for clinical use."
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC NewsCode of media made by a trained model, the machine-readable mark that is in wide use."""
+
+_MEMORY_TOO_SMALL = (
+    "the memory is full with one image at a time: close other programs, or choose another device or a smaller bundle"
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class ReportToImage:
     ) -> Iterator[GenerationUpdate]:
         """Makes the images, with an update at the start, after each grid row and at the end.
 
-        Closing the iterator ends the work.
+        Closing the iterator ends the work. Where the memory is full, the batch is drawn again in halves; a notice of the
+        updates' prompt says so.
 
         Args:
             request: What to make.
@@ -169,12 +174,12 @@ class ReportToImage:
             kept: int64 (h, w): codes that stay in every image, `decoding.FREE` where one is drawn; none: all are drawn.
 
         Raises:
-            GenerationError: If the request does not fit the bundle, or the model is damaged.
+            GenerationError: If the request does not fit the bundle, the model is damaged, or the memory is too small for
+                one image.
             ReportError: If the report holds nothing that can become a prompt.
         """
         prompt = self.prompt(request)
         prompt_ids = self.reader.token_ids(prompt)
-        num_rows = self.bundle.layout.grid[0]
         seeds = tuple(seeds) or tuple(request.seed + index for index in range(request.num_images))
         size_px, channels = self.bundle.spec.size_px, self.bundle.spec.channels
         shape = (len(seeds), size_px, size_px) + ((channels,) if channels > 1 else ())
@@ -183,24 +188,54 @@ class ReportToImage:
         provenance = self._provenance(request, prompt)
         with Previews(self._partial_pictures, self._preview_cost, SHARE if partial_images else 0.0) as previews:
             yield GenerationUpdate(0.0, images.copy(), prompt)
-            for first in range(0, len(seeds), self._max_batch_images):
-                batch_seeds = seeds[first : first + self._max_batch_images]
-                batch = slice(first, first + len(batch_seeds))
-                with contextlib.closing(self._rows(request, prompt_ids, batch_seeds, kept)) as rows:
-                    for row, codes in enumerate(rows, start=1):
-                        finished = None
-                        if row == num_rows:
-                            previews.drop()
-                            batches.append(codes)
-                            images[batch] = pictures = self._pictures(codes)
-                            finished = GenerationResult(pictures, codes, prompt, request, provenance, batch_seeds)
-                        else:
-                            previews.offer(codes, first)
-                            previews.show(images)
-                        made = first + len(batch_seeds) * row / num_rows
-                        yield GenerationUpdate(made / len(seeds), images.copy(), prompt, finished=finished)
+            first, batch_size, progress = 0, self._max_batch_images, 0.0
+            while first < len(seeds):
+                batch_seeds = seeds[first : first + batch_size]
+                try:
+                    with contextlib.closing(self._rows(request, prompt_ids, batch_seeds, kept)) as rows:
+                        for share, codes in self._shown(rows, first, images, previews):
+                            finished = None
+                            if codes is not None:
+                                batches.append(codes)
+                                pictures = images[first : first + len(codes)].copy()
+                                finished = GenerationResult(pictures, codes, prompt, request, provenance, batch_seeds)
+                            progress = max(progress, (first + share * len(batch_seeds)) / len(seeds))
+                            yield GenerationUpdate(progress, images.copy(), prompt, finished=finished)
+                    first += len(batch_seeds)
+                    continue
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if len(batch_seeds) == 1:
+                        raise GenerationError(_MEMORY_TOO_SMALL) from error
+                previews.drop()
+                free_memory()
+                batch_size = len(batch_seeds) // 2  # the same seeds, so the same images
+                notice = (
+                    f"The memory is full: going on with {batch_size} images at a time instead of {len(batch_seeds)}."
+                )
+                prompt = dataclasses.replace(prompt, notices=(*prompt.notices, notice))
         result = GenerationResult(images, torch.cat(batches), prompt, request, provenance, seeds)
         yield GenerationUpdate(1.0, images.copy(), prompt, done=True, result=result)
+
+    def _shown(
+        self, rows: Iterator[torch.Tensor], first: int, images: np.ndarray, previews: Previews
+    ) -> Iterator[tuple[float, torch.Tensor | None]]:
+        """Puts the pictures of a batch, the partial ones too, into `images`, from the number `first` on.
+
+        Yields:
+            After each row the share that is drawn, and at the end the codes, int64 (B, h, w).
+        """
+        num_rows = self.bundle.layout.grid[0]
+        for row, codes in enumerate(rows, start=1):
+            if row < num_rows:
+                previews.offer(codes, first)
+                previews.show(images)
+                yield row / num_rows, None
+            else:
+                previews.drop()
+                images[first : first + len(codes)] = self._pictures(codes)
+                yield 1.0, codes
 
     def _rows(
         self, request: GenerationRequest, prompt_ids: list[int], seeds: Sequence[int], kept: torch.Tensor | None

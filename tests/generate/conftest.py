@@ -91,7 +91,10 @@ class AtOnce:
 
     def submit(self, work: Callable[..., np.ndarray], *arguments: Any) -> Future[np.ndarray]:
         future: Future[np.ndarray] = Future()
-        future.set_result(work(*arguments))
+        try:
+            future.set_result(work(*arguments))
+        except RuntimeError as error:
+            future.set_exception(error)
         return future
 
     def shutdown(self, **_: object) -> None:

@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from arra_med.errors import GenerationError
 from arra_med.generate.batch import CHECK_SUMMARY_FILE, BatchReport, draw_table
 from arra_med.generate.batch_checked import TableCheck, plan_row_batches
 from arra_med.generate.batch_plan import plan_images
+from arra_med.generate.batch_worker import Watcher
 from arra_med.generate.checked_images import generate_checked
 from arra_med.generate.checking import CheckTally, ImageVerdict, retry_seed
 from arra_med.generate.export import read_provenance
 from arra_med.generate.marks import Marks
 from arra_med.generate.prompt_table import read_prompt_table
 from arra_med.generate.prompting import PromptReader
+from arra_med.generate.request import GenerationRequest
 from arra_med.generate.sampling import SamplingRules
 from arra_med.generate.session import ReportToImage
 from arra_med.models.bundle import ModelBundle
@@ -188,6 +191,28 @@ def test_a_full_memory_halves_the_batch_and_changes_no_image(
 
     report = draw(table, bundle_folder, tmp_path / "out", open_bundle=stopping(bundle_folder, 5, full))
     assert report.batch_size < 8
+    assert contents(tmp_path / "out") == whole[0]
+
+
+def test_a_batch_that_is_halved_in_the_last_retries_is_told(
+    table: Path, bundle_folder: Path, whole: tuple[dict[str, bytes], BatchReport], tmp_path: Path
+) -> None:
+    drawn: list[int] = []
+
+    class FullInRetries(ReportToImage):
+        def draw_codes(self, requests: Sequence[GenerationRequest], should_stop: Any = None) -> torch.Tensor:
+            if len(drawn) >= NUM_IMAGES and len(requests) > 1:
+                raise MemoryError
+            drawn.extend(request.seed for request in requests)
+            return super().draw_codes(requests, should_stop)
+
+    session = FullInRetries(ModelBundle.load(bundle_folder), backend="transformers")
+    told: list[str] = []
+    report = draw(
+        table, bundle_folder, tmp_path / "out", batch_size=64, watcher=Watcher(session=session), tell=told.append
+    )
+    assert report.batch_size == 1
+    assert told == ["the memory is full: going on with 1 images at a time instead of 64"]
     assert contents(tmp_path / "out") == whole[0]
 
 

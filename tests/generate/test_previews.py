@@ -57,6 +57,20 @@ def test_a_preview_that_costs_more_than_was_foreseen_ends_with_the_image_at_hand
     assert session.spent == 1
 
 
+@pytest.mark.usefixtures("previews_at_once")
+def test_a_memory_too_full_for_a_preview_is_kept_for_the_images(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch):
+    session, tries = ReportToImage(bundle), []
+
+    def full(codes: torch.Tensor) -> np.ndarray:
+        tries.append(len(codes))
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(session, "_partial_pictures", full)
+    *_, last = session.stream(request(2))
+    assert tries == [1]
+    np.testing.assert_array_equal(last.images, ReportToImage(bundle).generate(request(2)).images)
+
+
 class Waiting(ReportToImage):
     """Partial pictures are not ready before they are released."""
 

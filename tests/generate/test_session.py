@@ -1,8 +1,11 @@
+import copy
 import dataclasses
 import hashlib
 import hmac
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +68,53 @@ def test_partial_pictures_change_no_final_pixel_and_can_be_left_out(bundle: Mode
     updates = list(ReportToImage(bundle).stream(request(), partial_images=False))
     assert all((update.images == GREY).all() for update in updates[:4])
     np.testing.assert_array_equal(updates[-1].images, ReportToImage(bundle).generate(request()).images)
+
+
+def full_for_more_than(bundle: ModelBundle, num_images: int, error: Callable[[], Exception]) -> ReportToImage:
+    """A session whose model has memory for so many images at once; guided, so two rows each."""
+    model = copy.deepcopy(bundle.model)
+
+    def refuse(_: Any, __: Any, given: dict[str, Any]) -> None:
+        if len(given["input_ids"]) > 2 * num_images and given["input_ids"].shape[1] == 1:  # after the first row's start
+            raise error()
+
+    model.base_model.register_forward_pre_hook(refuse, with_kwargs=True)
+    return ReportToImage(dataclasses.replace(bundle, model=model), max_batch_images=8, backend="transformers")
+
+
+FULL = {
+    "torch on a CPU": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    "CUDA": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "NumPy": MemoryError,
+}
+
+
+@pytest.mark.parametrize("error", FULL.values(), ids=FULL)
+def test_a_full_memory_halves_the_batch_says_so_and_changes_no_image(
+    bundle: ModelBundle, error: Callable[[], Exception]
+):
+    expected = ReportToImage(bundle, backend="transformers").generate(request(num_images=7))
+    updates = list(full_for_more_than(bundle, 2, error).stream(request(num_images=7)))
+    progress = [update.progress for update in updates]
+    assert progress == sorted(progress)
+    result = updates[-1].result
+    np.testing.assert_array_equal(result.images, expected.images)
+    assert torch.equal(result.codes, expected.codes)
+    assert result.seeds == tuple(range(5, 12))
+    assert result.prompt.notices[len(expected.prompt.notices) :] == (
+        "The memory is full: going on with 3 images at a time instead of 7.",
+        "The memory is full: going on with 1 images at a time instead of 3.",
+    )
+    finished = [update.finished for update in updates if update.finished is not None]
+    np.testing.assert_array_equal(np.concatenate([part.images for part in finished]), expected.images)
+    assert [part.seed(0) for part in finished] == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_a_memory_too_small_for_one_image_is_told_and_other_faults_are_not_taken_for_it(bundle: ModelBundle):
+    with pytest.raises(GenerationError, match="the memory is full with one image at a time: close other programs"):
+        full_for_more_than(bundle, 0, MemoryError).generate(request())
+    with pytest.raises(RuntimeError, match="shapes"):
+        full_for_more_than(bundle, 0, lambda: RuntimeError("shapes")).generate(request())
 
 
 def test_colour_images_keep_their_channels_last(bundle: ModelBundle):
