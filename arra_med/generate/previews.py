@@ -33,7 +33,7 @@ class PreviewCost:
 
 @dataclass
 class _Job:
-    first: int
+    numbers: list[int]
     stop: threading.Event = field(default_factory=threading.Event)
     pictures: Future[np.ndarray] = field(default_factory=Future)
 
@@ -51,6 +51,7 @@ class Previews:
         self._picture, self._cost, self._share = picture, cost, share
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="preview")
         self._job: _Job | None = None
+        self._turn = 0
         self._spent_s, self._began_s = 0.0, time.monotonic()
 
     def __enter__(self) -> Self:
@@ -63,7 +64,7 @@ class Previews:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def offer(self, codes: torch.Tensor, first: int) -> None:
-        """Begins a preview of images, unless one is in work or it would take more than its share of the time.
+        """Begins a preview of as many images as their share of the time allows, in turn, unless one is in work.
 
         Args:
             codes: int64 (B, r, w), the rows so far; nobody changes them.
@@ -71,10 +72,13 @@ class Previews:
         """
         if self._job is not None:
             return
-        expected_s = len(codes) * (self._cost.seconds_an_image or 0.0)
-        if self._is_affordable(self._spent_s + expected_s):
-            self._job = job = _Job(first)
-            job.pictures = self._worker.submit(self._decode, codes, job.stop)
+        cost_s, left_s = self._cost.seconds_an_image, self._allowed_s() - self._spent_s
+        count = int(min(len(codes), left_s / cost_s)) if cost_s else len(codes)
+        if count > 0 and left_s > 0:
+            chosen = [(self._turn + at) % len(codes) for at in range(count)]
+            self._turn += count
+            self._job = job = _Job([first + image for image in chosen])
+            job.pictures = self._worker.submit(self._decode, codes[chosen], job.stop)
 
     def show(self, images: np.ndarray) -> None:
         """Puts the pictures that were finished since the last call into uint8 (n, H, W) or (n, H, W, 3)."""
@@ -89,15 +93,15 @@ class Previews:
                     raise
                 self._share = 0.0  # the memory is needed for the images themselves
                 return
-            images[job.first : job.first + len(pictures)] = pictures
+            images[job.numbers[: len(pictures)]] = pictures
 
     def drop(self) -> None:
         """Ends what is in work, after the image at hand: its images are finished, or nobody waits for them."""
         if self._job is not None:
             self._job.stop.set()
 
-    def _is_affordable(self, seconds: float) -> bool:
-        return seconds < self._share * (time.monotonic() - self._began_s)
+    def _allowed_s(self) -> float:
+        return self._share * (time.monotonic() - self._began_s)
 
     def _decode(self, codes: torch.Tensor, stop: threading.Event) -> np.ndarray:
         """Makes pictures of the first images, of all of them where the cost is as foreseen; of one in any case."""
@@ -106,7 +110,7 @@ class Previews:
             pictures.append(self._picture(image[None]))
             took_s = time.monotonic() - began_s
             self._cost.seconds_an_image = took_s / len(pictures)
-            if stop.is_set() or not self._is_affordable(self._spent_s + took_s + self._cost.seconds_an_image):
+            if stop.is_set() or self._spent_s + took_s + self._cost.seconds_an_image > self._allowed_s():
                 break
         self._spent_s += time.monotonic() - began_s
         return np.concatenate(pictures)

@@ -43,6 +43,19 @@ def test_all_batches_together_keep_to_the_share(bundle: ModelBundle, monkeypatch
 
 
 @pytest.mark.usefixtures("previews_at_once")
+def test_where_not_all_images_can_be_shown_they_are_shown_in_turn(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch):
+    session = SlowDecoder(bundle)
+    monkeypatch.setattr(previews.time, "monotonic", lambda: session.now)
+    shown = []
+    for update in session.stream(request(4)):
+        session.now += 9  # a row: time for one picture
+        if update.result is None:
+            shown.append([bool((image != GREY).any()) for image in update.images])
+    assert shown[-1].count(True) >= 3
+    assert session.spent <= 0.15 * session.now
+
+
+@pytest.mark.usefixtures("previews_at_once")
 def test_a_preview_that_costs_more_than_was_foreseen_ends_with_the_image_at_hand(
     bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ):
