@@ -48,7 +48,7 @@ def test_sigterm_in_the_middle_of_a_picture_ends_it_with_a_sentence_and_leaves_n
     (tmp_path / "private").mkdir()
     app = subprocess.Popen(
         [sys.executable, "-m", "arra_med.cli", "app", "--bundle", str(bundle), "--port", str(free_port()), "--no-open"],
-        env={**os.environ, "TMPDIR": str(tmp_path / "private")},
+        env={**os.environ, "TMPDIR": str(tmp_path / "private"), "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
