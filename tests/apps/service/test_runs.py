@@ -74,7 +74,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 
     def make(shelf: Shelf) -> Iterator[Any]:
         with gr.Blocks():
-            page = Layout(shelf, with_session=True)
+            page = Layout(shelf)
         table = tmp_path / "reports.csv"
         table.write_text("report,seed\n" + "".join(f"PA view. Effusion.,{seed}\n" for seed in range(NUM_READ)))
         plan = plan_values(design="likert", prompts=str(table), model_arra="slow")
