@@ -266,7 +266,7 @@ def test_a_memory_too_small_for_one_image_is_told_and_other_faults_are_not_taken
 def test_a_full_memory_while_pictures_are_made_waits_for_the_model(
     table: Path, bundle_folder: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    finish, refusals = ReportToImage.finish, iter([1, 2])
+    finish, refusals = ReportToImage.finish, iter([1])
 
     def once_full(self: ReportToImage, request: GenerationRequest, codes: torch.Tensor) -> Any:
         if next(refusals, None):
