@@ -111,6 +111,17 @@ def test_nobody_comes_to_a_file_by_writing_its_path_or_by_giving_it_to_an_event(
         assert huge.status_code == 413
 
 
+def test_an_upload_beyond_the_limit_is_refused_and_kept_nowhere(served: Served):
+    url = served.page.local_url.rstrip("/")
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    before = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    with httpx.Client(timeout=60) as mine:
+        mine.get(url + "/")
+        refused = mine.post(url + "/gradio_api/upload", files={"files": ("x.dcm", bytes(65 << 20))})
+        assert refused.status_code == 413
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) == before
+
+
 @pytest.mark.parametrize(
     "path",
     [
