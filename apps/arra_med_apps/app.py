@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _CACHE_SWEEP_S = 600
 _CACHE_AGE_S = 3600
 _MAX_EVENTS, _MAX_THREADS, _CLOSING_S = 256, 100, 10.0
+_LAST_WORDS_S = 2.0  # until the pages have been told
 _ALONE = ServiceSettings()
 
 SERVER: dict[str, Any] = {
@@ -87,9 +88,11 @@ class Served(NamedTuple):
     def close(self) -> None:
         """Ends the runs at their next row, closes the server, removes the folder."""
         self.shelf.closing.set()
-        until = time.monotonic() + _CLOSING_S
+        had_runs, until = len(self.shelf.generating) > 0, time.monotonic() + _CLOSING_S
         while len(self.shelf.generating) and time.monotonic() < until:
             time.sleep(0.05)
+        if had_runs:
+            time.sleep(_LAST_WORDS_S)
         self.page.close(verbose=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
