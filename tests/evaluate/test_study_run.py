@@ -40,13 +40,13 @@ from tests.evaluate.tiny_study import (
 
 pytestmark = pytest.mark.slow
 
-RARELY = {"evaluate_every": 20, "checkpoint_every": 20}
+RARELY = {"evaluate_every": 100, "checkpoint_every": 100}
 
 
 def config_of(data: TinyStudy) -> StudyConfig:
     """A baseline that learns nothing, alignment of weight zero, and an arm that learns."""
     arms = settings(data)["arms"]
-    learns = {"role": "treatment", "training": {"learning_rate": 1e-2, "steps": 20, **RARELY}}
+    learns = {"role": "treatment", "training": {"learning_rate": 3e-3, "steps": 100, "batch_size": 16, **RARELY}}
     return study_config(data, arms={**arms, "learns": learns}, seeds=[0, 1, 2], other_judges=["timm:nowhere/at/all"])
 
 
@@ -102,8 +102,8 @@ def test_a_stopped_study_goes_on_and_does_nothing_twice(ended: dict[str, Any]) -
     runs = ended["runs"]
     assert {name: count for name, count in runs.items() if count > 1} == {"tiny-arra-0": 2}
     assert len(runs) == 9
-    # six trainings of 4 steps and three of 20, the stopped step, and step 3 again after the checkpoint at step 2
-    assert ended["steps"] == 6 * 4 + 3 * 20 + 1 + 1
+    # six trainings of 4 steps and three of 100, the stopped step, and step 3 again after the checkpoint at step 2
+    assert ended["steps"] == 6 * 4 + 3 * 100 + 1 + 1
     # three sweeps of 10 images in shards of 8, nine drawings of 24, and the batch that was stopped
     assert ended["batches"] == 3 * 2 + 9 * 3 + 1
     begun = Counter(line for line in ended["said"] if " of 9)" in line)
