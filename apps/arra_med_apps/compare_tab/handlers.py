@@ -25,6 +25,7 @@ from arra_med_apps.compare_tab.form import Compared, ModelPictures, chosen_model
 from arra_med_apps.compare_tab.grid import empty_grid, grid_panel
 from arra_med_apps.generate_tab.presenting import note_panel, problem_panel
 from arra_med_apps.progress import time_left, working
+from arra_med_apps.report_input import switched_report
 from arra_med_apps.settings import AppSettings
 from arra_med_apps.training_images import TrainingImages
 
@@ -46,10 +47,9 @@ class Handlers:
 
     def switch_modality(self, modality: Modality, report: str) -> tuple[Any, ...]:
         """Returns updates of report, models and each row of examples, for another kind of image."""
-        stale = any(e.report == report and e.modality != modality for e in shared.EXAMPLES)
         models = in_order(self.shelf.of_modality(modality))
         return (
-            gr.Textbox(value="" if stale else report, placeholder=shared.REPORT_PLACEHOLDER[modality]),
+            switched_report(modality, report),
             gr.CheckboxGroup(
                 choices=[(choice.label, choice.name) for choice in models], value=[choice.name for choice in models]
             ),

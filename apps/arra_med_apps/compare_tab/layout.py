@@ -9,7 +9,7 @@ from arra_med_apps.compare_tab import words
 from arra_med_apps.compare_tab.form import MAX_SEEDS, in_order
 from arra_med_apps.compare_tab.grid import empty_grid
 from arra_med_apps.compare_tab.panels import paragraph
-from arra_med_apps.form import MAX_REPORT_CHARS
+from arra_med_apps.report_input import example_rows, offered_modalities, report_box
 from arra_med_apps.settings import AppSettings
 
 _KEPT_S = 3600
@@ -48,27 +48,12 @@ class Layout:
 
     def _describe(self, shelf: Shelf, first: Modality) -> None:
         gr.HTML(f"<h3>{words.GRID_TITLE}</h3>")
-        offered = [(label, value) for label, value in shared.MODALITIES if value in shelf.modalities]
+        offered = offered_modalities(shelf)
         self.modality = gr.Radio(
             offered, value=first, label="Image", visible=len(offered) > 1, elem_id="am-cmp-modality", container=False
         )
-        self.report = gr.Textbox(
-            label=shared.REPORT_LABEL,
-            placeholder=shared.REPORT_PLACEHOLDER[first],
-            lines=4,
-            max_lines=12,
-            max_length=MAX_REPORT_CHARS,
-            elem_id="am-cmp-report",
-            html_attributes=gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocomplete="off"),
-        )
-        self.examples: list[tuple[gr.Button, shared.Example]] = []
-        self.example_rows: dict[Modality, gr.Row] = {}
-        for _, modality in offered:
-            with gr.Row(elem_classes="am-chips", visible=modality == first) as row:
-                for example in shared.EXAMPLES:
-                    if example.modality == modality:
-                        self.examples.append((gr.Button(example.name, size="sm", min_width=0), example))
-            self.example_rows[modality] = row
+        self.report = report_box(shared.REPORT_LABEL, shared.REPORT_PLACEHOLDER[first], 4, 12, "am-cmp-report")
+        self.examples, self.example_rows = example_rows(shelf)
         models = in_order(shelf.of_modality(first))
         self.models = gr.CheckboxGroup(
             [(choice.label, choice.name) for choice in models],

@@ -8,8 +8,8 @@ from arra_med_apps import words as page_words
 from arra_med_apps.acknowledging import acknowledgement_box
 from arra_med_apps.choices import Shelf
 from arra_med_apps.explore_tab import presenting, words
-from arra_med_apps.form import MAX_REPORT_CHARS
 from arra_med_apps.model_radios import ModelRadios
+from arra_med_apps.report_input import offered_modalities, report_box
 
 MAX_PAIRS, MAX_TRIES, MIN_MEASURED, MAX_MEASURED = 4, 8, 4, 16
 
@@ -40,11 +40,13 @@ class Layout:
 
     def _common(self, shelf: Shelf) -> None:
         first = shelf.modalities[0]
-        offered = [(label, value) for label, value in page_words.MODALITIES if value in shelf.modalities]
+        offered = offered_modalities(shelf)
         self.modality = gr.Radio(
             offered, value=first, label="Image", visible=len(offered) > 1, elem_id="am-explore-modality"
         )
-        self.report = _report_box(page_words.REPORT_LABEL, page_words.REPORT_PLACEHOLDER[first], 5, "am-explore-report")
+        self.report = report_box(
+            page_words.REPORT_LABEL, page_words.REPORT_PLACEHOLDER[first], 5, 12, "am-explore-report"
+        )
         self.prompt = gr.HTML(presenting.prompt_hint(page_words.PROMPT_WAITING), elem_id="am-explore-prompt")
         self.models = ModelRadios(shelf, "am-explore-model")
         self.seed = gr.Number(0, label="Seed", precision=0, elem_id="am-explore-seed", buttons=[])
@@ -55,7 +57,7 @@ class Layout:
 
     def _pair(self) -> None:
         gr.HTML(presenting.help_text(words.PAIR_HELP))
-        self.edited_report = _report_box(words.PAIR_LABEL, words.PAIR_PLACEHOLDER, 3, "am-explore-edited")
+        self.edited_report = report_box(words.PAIR_LABEL, words.PAIR_PLACEHOLDER, 3, 12, "am-explore-edited")
         self.num_pairs = gr.Slider(1, MAX_PAIRS, value=1, step=1, label=words.PAIR_COUNT, buttons=[])
         self.pair = _tool("pair", words.PAIR_RUN, words.PAIR_EMPTY)
 
@@ -91,7 +93,7 @@ class Layout:
                         (words.HEIGHT, 35, 1),
                     )
                 ]
-        self.new_report = _report_box(words.NEW_LABEL, "", 2, "am-explore-new")
+        self.new_report = report_box(words.NEW_LABEL, "", 2, 12, "am-explore-new")
         with gr.Row():
             self.tries = gr.Slider(1, MAX_TRIES, value=4, step=1, label=words.TRIES, buttons=[])
             self.keep_outside = gr.Checkbox(True, label=words.KEEP, elem_id="am-explore-keep")
@@ -124,16 +126,3 @@ def _tool(name: str, run: str, empty: str) -> Tool:
     shown = gr.HTML(presenting.help_text(empty), elem_id=f"am-explore-{name}-shown")
     files = gr.DownloadButton(words.DOWNLOAD, visible=False, size="md", elem_id=f"am-explore-{name}-files")
     return Tool(pressed, stop, shown, files)
-
-
-def _report_box(label: str, placeholder: str, lines: int, name: str) -> gr.Textbox:
-    return gr.Textbox(
-        label=label,
-        placeholder=placeholder,
-        lines=lines,
-        max_lines=12,
-        max_length=MAX_REPORT_CHARS,
-        elem_id=name,
-        # A browser's cloud spelling help would send the report away.
-        html_attributes=gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocomplete="off"),
-    )

@@ -27,6 +27,7 @@ from arra_med_apps.generate_tab.file_handlers import shown, shown_alone
 from arra_med_apps.generate_tab.history import Run, earlier_gallery, remembered
 from arra_med_apps.generate_tab.updates import only_live, told
 from arra_med_apps.model_radios import shown_model
+from arra_med_apps.report_input import switched_report
 
 _ENGLISH = re.compile(
     r"\b(?:the|no|of|is|are|and|with|normal|view|chest|lungs?|heart|eye|left|right|mild|moderate|severe|effusion|pneumo\w+|"
@@ -56,9 +57,8 @@ class Handlers:
 
     def switch_modality(self, modality: Modality, report: str) -> tuple[Any, ...]:
         """Returns updates of report, view, eye, each radio of models and each row of examples, for another kind of image."""
-        stale = any(e.report == report and e.modality != modality for e in words.EXAMPLES)
         return (
-            gr.Textbox(value="" if stale else report, placeholder=words.REPORT_PLACEHOLDER[modality]),
+            switched_report(modality, report),
             gr.Radio(visible=modality == "cxr", value=words.AS_REPORTED),
             gr.Radio(visible=modality == "fundus", value=words.AS_REPORTED),
             *shown_model(self.shelf, modality),

@@ -7,11 +7,12 @@ from arra_med.records.study import Modality
 from arra_med_apps import words
 from arra_med_apps.acknowledging import acknowledgement_box
 from arra_med_apps.choices import Shelf
-from arra_med_apps.form import MAX_IMAGES, MAX_REPORT_CHARS
+from arra_med_apps.form import MAX_IMAGES
 from arra_med_apps.generate_tab import presenting
 from arra_med_apps.generate_tab import words as own_words
 from arra_med_apps.generate_tab.file_handlers import GALLERY_BUTTONS
 from arra_med_apps.model_radios import ModelRadios
+from arra_med_apps.report_input import example_rows, offered_modalities, report_box
 
 _KEPT_S = 3600
 
@@ -32,28 +33,12 @@ class Layout:
                 self._results(shelf)
 
     def _describe(self, shelf: Shelf, first: Modality) -> None:
-        offered = [(label, value) for label, value in words.MODALITIES if value in shelf.modalities]
+        offered = offered_modalities(shelf)
         self.modality = gr.Radio(
             offered, value=first, label="Image", visible=len(offered) > 1, elem_id="am-modality", container=False
         )
-        self.report = gr.Textbox(
-            label=words.REPORT_LABEL,
-            placeholder=words.REPORT_PLACEHOLDER[first],
-            lines=5,
-            max_lines=14,
-            max_length=MAX_REPORT_CHARS,
-            elem_id="am-report",
-            # A browser's cloud spelling help would send the report away.
-            html_attributes=gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocomplete="off"),
-        )
-        self.examples: list[tuple[gr.Button, words.Example]] = []
-        self.example_rows: dict[Modality, gr.Row] = {}
-        for _, modality in offered:
-            with gr.Row(elem_classes="am-chips", visible=modality == first) as row:
-                for example in words.EXAMPLES:
-                    if example.modality == modality:
-                        self.examples.append((gr.Button(example.name, size="sm", min_width=0), example))
-            self.example_rows[modality] = row
+        self.report = report_box(words.REPORT_LABEL, words.REPORT_PLACEHOLDER[first], 5, 14, "am-report")
+        self.examples, self.example_rows = example_rows(shelf)
         self.upload = gr.UploadButton(
             own_words.LOAD_FILE, file_types=own_words.FILE_TYPES, size="sm", elem_id="am-upload"
         )
