@@ -74,12 +74,15 @@ def plan_images(
             problems.add(row.number, f"column 'report': {error}")
             continue
         num_tokens = len(reader.token_ids(prompt))
+        hashes = {
+            "report_keyed_hash": keyed_hash(row.request.report),
+            "prompt_keyed_hash": keyed_hash(prompt.text),
+        }
         for index in range(row.request.num_images):
             request = row.request.model_copy(update={"num_images": 1, "seed": row.request.seed + index})
             asked = {
                 "bundle": {"sha256": bundle_sha256},
-                "report_keyed_hash": keyed_hash(request.report),
-                "prompt_keyed_hash": keyed_hash(prompt.text),
+                **hashes,
                 "rules": request.rules.model_dump(mode="json"),
                 "seed": request.seed,
             }
