@@ -18,6 +18,7 @@ from arra_med.errors import ConfigError
 from arra_med.runs import atomic_file
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 class StrictModel(pydantic.BaseModel):
@@ -131,6 +132,21 @@ def resolve_device(device: Device) -> str:
     if not available[device]:
         raise ConfigError(f"device {device} was asked for, but torch finds none here: use device auto or cpu")
     return device
+
+
+def resolve_dtype(dtype: Dtype, device: str) -> str:
+    """Returns the number format to draw with; `auto` is bfloat16 on a GPU of CUDA that computes with it, else float32.
+
+    Raises:
+        ConfigError: If the format is none.
+    """
+    import torch
+
+    if dtype == "auto":
+        return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if dtype not in get_args(Dtype):
+        raise ConfigError(f"dtype {dtype!r} is unknown: use one of {', '.join(get_args(Dtype))}")
+    return dtype
 
 
 def _read_with_base(path: Path) -> dict[str, Any]:

@@ -130,6 +130,20 @@ def test_both_formats_with_and_without_marks(bundle: Path, tmp_path: Path) -> No
     assert len(list(tmp_path.rglob("*.dcm"))) == 4
 
 
+def test_number_format_and_guidance_schedule_reach_the_record_of_image_and_table(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(f"report\n{REPORT}\n")
+    words = ["--dtype", "bfloat16", "--guidance", "4", "--guidance-start", "1"]
+    for name, source in (("one", ["--report", REPORT]), ("table", ["--prompts", str(tmp_path / "table.csv")])):
+        assert generate(bundle, tmp_path / name, *source, *words) == 0
+        (record,) = (tmp_path / name).glob("arra-med_cxr*.json")
+        told = json.loads(record.read_text())
+        assert (told["dtype"], told["backend"]) == (
+            "bfloat16",
+            "transformers",
+        )  # the compiled decoder computes in float32
+        assert (told["rules"]["guidance_start"], told["rules"]["guidance_scale"]) == (1, 4)
+
+
 def test_batches_write_the_files_of_one(bundle: Path, tmp_path: Path) -> None:
     words = ["--report", REPORT, "-n", "5", "--format", "png,dicom"]
     assert generate(bundle, tmp_path / "one", *words) == 0
@@ -209,6 +223,9 @@ def test_a_table_becomes_images_and_their_list(
         (["--report", REPORT, "--engine", "ray"], "--engine ray is for tables: give --prompts FILE.csv"),
         (["--prompts", "none.csv", "--engine", "spark"], "'spark' is not one of"),
         (["--report", REPORT, "-n", "0"], "num_images is 0, it must be greater than or equal to 1"),
+        (["--report", REPORT, "--guidance-start", "-1"], "guidance_start is -1.0, it must be"),
+        (["--report", REPORT, "--dtype", "int4"], "'int4' is not one of"),
+        (["--report", REPORT, "--dtype", "bfloat16", "--backend", "cpu"], "computes in float32, the model in bfloat16"),
         (["--report", REPORT, "--temperature", "-1"], "temperature is -1.0, it must be"),
         (["--report", REPORT, "--laterality", "L"], "an eye was given for a chest X-ray"),
         (["--report", REPORT, "--modality", "fundus"], "makes cxr images, fundus was asked for"),

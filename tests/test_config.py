@@ -11,6 +11,7 @@ from arra_med.config import (
     dump_config,
     load_config,
     resolve_device,
+    resolve_dtype,
     shipped_config,
     shipped_folder,
 )
@@ -178,3 +179,15 @@ def test_devices_resolve_or_are_explained() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="device cuda was asked for, but torch finds none here"):
             resolve_device("cuda")
+
+
+def test_auto_draws_in_bfloat16_only_on_a_gpu_that_computes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert resolve_dtype("auto", "cpu") == resolve_dtype("auto", "mps") == "float32"
+    assert resolve_dtype("bfloat16", "cpu") == "bfloat16"
+    for supported, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, told=supported: told)
+        assert resolve_dtype("auto", "cuda") == expected
+    with pytest.raises(ConfigError, match="dtype 'int4' is unknown: use one of auto, float32, bfloat16"):
+        resolve_dtype("int4", "cpu")  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def bundle_choice(folder: Path, label: str | None = None, cautions: tuple[str, .
         name=str(folder),
         label=label or info.name,
         modality=info.canonical_view.modality,
-        open=lambda: ReportToImage(ModelBundle.load(folder, device=resolve_device("auto"))),
+        open=lambda: ReportToImage(ModelBundle.load(folder, device=resolve_device("auto"), dtype="auto")),
         licence_class=info.licence_class,
         cautions=cautions,
         label_counts=info.label_counts,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from arra_med.config import Device
+from arra_med.config import Device, Dtype
 from arra_med.records.study import Modality
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def draw_table(
     engine: Literal["local", "ray"],
     address: str,
     backend: str,
+    dtype: Dtype,
     export: tuple[str, bool, bool, bool],
     check: "Callable[[Path, BundleInfo], TableCheck | None]",
 ) -> None:
@@ -46,6 +47,7 @@ def draw_table(
         engine: Which machines draw.
         address: Of the cluster.
         backend: Decoder.
+        dtype: Number format of the language model.
         export: File formats, whether to keep reports beside the images, and whether to draw the visible and the
             invisible mark.
         check: Returns the check that was asked for, given the bundle's folder and what it is.
@@ -75,6 +77,7 @@ def draw_table(
         device=device,
         engine=EngineChoice(kind=engine, address=address),
         backend=backend,
+        dtype=dtype,
         check=gate,
         export=ExportChoice(image_format, include_report, Marks(visible=visible_mark, watermark=watermark)),
         tell=lambda sentence: typer.echo(f"note: {sentence}", err=True),

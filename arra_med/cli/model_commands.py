@@ -21,6 +21,7 @@ from arra_med.cli.options import (
     AcknowledgeOption,
     AddressOption,
     DeviceOption,
+    DtypeOption,
     EngineOption,
     OutFolder,
     SeedOption,
@@ -62,6 +63,12 @@ def generate(
     guidance: Annotated[
         float, typer.Option(metavar="SCALE", help="How strictly to follow the report; 1 is none.")
     ] = 3.0,
+    guidance_start: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE", help="Of the first token, going evenly to --guidance at the last; else constant."
+        ),
+    ] = None,
     temperature: Annotated[float, typer.Option(metavar="T", help="0 takes the likeliest token each time.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(metavar="K", help="Draw from the k likeliest tokens only.")] = None,
     top_p: Annotated[
@@ -89,6 +96,7 @@ def generate(
         int, typer.Option("--batch", min=1, metavar="N", help="Images drawn together; changes none of them.")
     ] = 8,
     device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
     engine: EngineOption = "local",
     address: AddressOption = "auto",
 ) -> None:
@@ -108,10 +116,11 @@ def generate(
       arra-med generate --report "Normal." -n 8 --check --out out/
       arra-med generate --prompts reports.csv --batch 16 --check --out out/
     """
+    rules = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    rules |= {"guidance_scale": guidance, "guidance_start": guidance_start}
     if prompts is not None:
         if report is not None or report_file is not None:
             raise UserError(_ONE_SOURCE)
-        rules = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance_scale": guidance}
         cells = {"view": view, "laterality": laterality, "age_group": age_group, "num_images": num_images}
         draw_table(
             prompts,
@@ -125,6 +134,7 @@ def generate(
             engine=engine,
             address=address,
             backend=backend,
+            dtype=dtype,
             export=(image_format, include_report, visible_mark, watermark),
             check=lambda folder, info: open_table_gate(
                 check,
@@ -160,10 +170,7 @@ def generate(
         age_group=age_group,
         num_images=num_images,
         seed=seed,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        guidance_scale=guidance,
+        **rules,
     )
     quiet_transformers()
     gate = open_gate(
@@ -176,7 +183,8 @@ def generate(
         training=check_training,
         tries=check_tries,
     )
-    session = ReportToImage(ModelBundle.load(folder, device=where), max_batch_images=batch, backend=backend)
+    loaded = ModelBundle.load(folder, device=where, dtype=dtype)
+    session = ReportToImage(loaded, max_batch_images=batch, backend=backend)
     marks = Marks(visible=visible_mark, watermark=watermark)
     export = {"format": image_format, "include_report": include_report, "marks": marks, "signer": signer}
     result = draw_report(session, request, gate, check_tries, out, export)

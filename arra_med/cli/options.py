@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from arra_med.config import Device
+from arra_med.config import Device, Dtype
 
 ConfigOption = Annotated[
     str,
@@ -17,6 +17,10 @@ SetOption = Annotated[
 ]
 DeviceOption = Annotated[
     Device | None, typer.Option("--device", help="Where to compute; by default what the config says, else auto.")
+]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option("--dtype", help="Number format of the language model; auto: bfloat16 on a GPU of CUDA, else float32."),
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint in --out where there is one.")

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from arra_med.config import Device
+from arra_med.config import Device, Dtype
 from arra_med.corpus.engine import LOCAL, EngineChoice, run_shards, unseen
 from arra_med.corpus.parquet import clear_disk_errors, progress_bar
 from arra_med.errors import GenerationError
@@ -71,6 +71,7 @@ def draw_table(
     engine: EngineChoice = LOCAL,
     export: ExportChoice = _AS_PNG,
     backend: str = "auto",
+    dtype: Dtype = "auto",
     check: TableCheck | None = None,
     open_bundle: Callable[[BatchRun], ModelBundle] | None = None,
     tell: Callable[[str], None] = lambda _: None,
@@ -89,6 +90,7 @@ def draw_table(
         engine: Which machines draw; under Ray `bundle` and `out` lie where all of them see them.
         export: How images are written; PNG files must be among them, since a run goes on by them.
         backend: Decoder; see `open_backend`.
+        dtype: Number format of the language model; see `resolve_dtype`.
         check: Judges the images; what it rejects is drawn anew as in `stream_checked`, one request being one row. A row
             of which anything is missing is drawn whole, since its images are compared with each other.
         open_bundle: Opens the bundle where the work is done; by default `ModelBundle.load`.
@@ -119,7 +121,7 @@ def draw_table(
     else:
         reader, fingerprint = watcher.session.reader, watcher.session.bundle.fingerprint
     images = plan_images(table, rows, reader, fingerprint, None if check is None else check.asked)
-    run = BatchRun(bundle, out, batch_size, device, export, backend, check)
+    run = BatchRun(bundle, out, batch_size, device, export, backend, dtype, check)
     worker = BatchWorker(run, open_bundle, watcher)
     with (
         clear_disk_errors(GenerationError, out),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-from arra_med.config import Device, resolve_device
+from arra_med.config import Device, Dtype, resolve_device
 from arra_med.errors import GenerationError, is_out_of_memory
 from arra_med.generate.batch_checked import CheckedRows, TableCheck
 from arra_med.generate.batch_plan import PlannedImage, chunks, finished_record
@@ -41,6 +41,7 @@ class BatchRun(NamedTuple):
         device: Where the model runs.
         export: How images are written.
         backend: Decoder; see `open_backend`.
+        dtype: Number format of the language model; see `resolve_dtype`.
         check: Judges the images; none: nobody does.
     """
 
@@ -50,6 +51,7 @@ class BatchRun(NamedTuple):
     device: Device
     export: ExportChoice
     backend: str = "auto"
+    dtype: Dtype = "auto"
     check: TableCheck | None = None
 
     def unfinished(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
@@ -234,4 +236,4 @@ def unpack_batch(images: Sequence[dict[str, Any]]) -> list[PlannedImage]:
 
 
 def _open_bundle(run: BatchRun) -> ModelBundle:
-    return ModelBundle.load(run.bundle, device=resolve_device(run.device))
+    return ModelBundle.load(run.bundle, device=resolve_device(run.device), dtype=run.dtype)

@@ -21,7 +21,7 @@ from arra_med.generate.cpu_arithmetic import BLOCK
 from arra_med.generate.cpu_kernels import DecodingState, decode_row
 from arra_med.generate.cpu_packing import blocks, pack
 from arra_med.generate.cpu_threads import ThreadChoice
-from arra_med.generate.sampling import SamplingRules
+from arra_med.generate.sampling import GuidanceSchedule, SamplingRules
 from arra_med.generate.transformers_backend import with_unconditional
 from arra_med.tokens.layout import SequenceLayout
 
@@ -36,6 +36,8 @@ def unsupported_reason(model: PreTrainedModel, layout: SequenceLayout) -> str | 
         return f"it decodes LlamaForCausalLM alone, this is {type(model).__name__}"
     if model.device.type != "cpu":
         return f"the model is on {model.device.type}"
+    if model.dtype != torch.float32:
+        return f"it computes in float32, the model in {str(model.dtype).removeprefix('torch.')}"
     if config.attention_bias or config.mlp_bias or config.hidden_act != "silu":
         return "the model's layers have biases or another activation than silu"
     if (config.rope_parameters or {}).get("rope_type", "default") not in _FIXED_ROTATIONS:
@@ -118,6 +120,7 @@ class CpuBackend:
         self,
         state: DecodingState,
         noise: np.ndarray,
+        guidance: np.ndarray,
         rules: np.ndarray,
         is_started: bool,
         codes: np.ndarray,
@@ -131,7 +134,8 @@ class CpuBackend:
                 num_threads, num_tokens = choice.next_run() if is_started else (self.num_threads, 1)
                 columns = slice(start, min(start + num_tokens, codes.shape[1]))
                 part = np.ascontiguousarray(codes[:, columns])
-                seconds = self._decode(state, noise[columns], rules, is_started, part, finite[columns], num_threads)
+                drawn = noise[columns], guidance[columns], rules
+                seconds = self._decode(state, drawn, is_started, part, finite[columns], num_threads)
                 if is_started:  # else no token was read, and the code of the kernels came from disk
                     choice.took(part.shape[1], seconds)
                 codes[:, columns] = part
@@ -140,19 +144,18 @@ class CpuBackend:
     def _decode(
         self,
         state: DecodingState,
-        noise: np.ndarray,
-        rules: np.ndarray,
+        drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
         is_started: bool,
         codes: np.ndarray,
         finite: np.ndarray,
         num_threads: int,
     ) -> float:
-        """Returns the seconds since the last thread woke up."""
+        """Calls `decode_row` in some threads with noise, guidance and rules; returns the seconds since the last woke up."""
         began = [0.0] * num_threads
 
         def work(thread: int) -> None:
             began[thread] = time.perf_counter()
-            decode_row(self.weights, state, noise, rules, is_started, codes, finite, thread, num_threads)
+            decode_row(self.weights, state, *drawn, is_started, codes, finite, thread, num_threads)
 
         others = [self._helpers.submit(work, thread) for thread in range(1, num_threads)]
         work(0)
@@ -185,14 +188,16 @@ class CpuRows:
             self._state.logits[row] = logits
         top_k = min(rules.top_k or len(logits), len(logits))
         top_p = 1.0 if rules.top_p is None else rules.top_p
-        self._rules = np.array([rules.guidance_scale, rules.temperature, top_k, top_p])
+        self._rules = np.array([rules.temperature, top_k, top_p])
+        self._guidance = GuidanceSchedule(rules, layout.grid[0] * layout.grid[1])
 
     def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Chooses the next row of codes; see `decoding.StartedRows`."""
         shape = len(self._state.codes), len(noise)
         codes = np.full(shape, -1, np.int64) if kept is None else kept.numpy().copy()
         finite = self._finite[: len(noise)]
-        self._backend.run(self._state, noise.numpy(), self._rules, self._is_started, codes, finite)
+        guidance = self._guidance.next_steps(len(noise)).numpy()
+        self._backend.run(self._state, noise.numpy(), guidance, self._rules, self._is_started, codes, finite)
         self._is_started = True
         return torch.from_numpy(codes)
 

@@ -241,14 +241,15 @@ def _all_finite(logits):
 
 
 @njit(fastmath=FAST, error_model="numpy", cache=True, nogil=True)
-def decode_row(weights, state, noise, rules, is_started, codes, finite, thread, num_threads):
+def decode_row(weights, state, noise, guidance, rules, is_started, codes, finite, thread, num_threads):
     """Decodes one row of every image; each of `num_threads` threads calls it with the same arrays.
 
     Args:
         weights: Of the model.
         state: Of the batch; unconditional rows follow the conditional ones, if there are any.
         noise: float32 (width, B, V), standard Gumbel.
-        rules: float64 (4,): guidance scale, temperature, top_k (V for all), top_p (1 for all).
+        guidance: float32 (width,), the scale of each token; 1 all along where there are no unconditional rows.
+        rules: float64 (3,): temperature, top_k (V for all), top_p (1 for all).
         is_started: Whether `state.codes` have been chosen but not read; if not, `state.logits` are of the first token.
         codes: int64 (B, width): what is negative is chosen and written, the others are kept as they are.
         finite: bool (width, B), written: whether what each code was chosen from are numbers.
@@ -256,20 +257,20 @@ def decode_row(weights, state, noise, rules, is_started, codes, finite, thread, 
         num_threads: Threads.
     """
     num_images = codes.shape[0]
-    guidance, temperature = np.float32(rules[0]), np.float32(rules[1])
+    temperature = np.float32(rules[0])
     for column in range(codes.shape[1]):
         if column or is_started:
             _read_codes(weights, state, thread, num_threads)
         for image in range(num_images * thread // num_threads, num_images * (thread + 1) // num_threads):
             logits = state.guided[image]
             logits[:] = state.logits[image]
-            if guidance != 1:
+            if guidance[column] != 1:
                 plain = state.logits[num_images + image]
-                logits[:] = plain + guidance * (logits - plain)
+                logits[:] = plain + guidance[column] * (logits - plain)
             finite[column, image] = _all_finite(logits)
             code = codes[image, column]
             if code < 0:
-                code = _choose(logits, noise[column, image], temperature, np.int64(rules[2]), rules[3])
+                code = _choose(logits, noise[column, image], temperature, np.int64(rules[1]), rules[2])
                 codes[image, column] = code
             state.codes[image] = code
         wait_for_all(state.barrier, num_threads)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, StaticCache
 from transformers.cache_utils import StaticLayer, StaticSlidingWindowLayer
 
 from arra_med.errors import GenerationError
-from arra_med.generate.sampling import SamplingRules
+from arra_med.generate.sampling import GuidanceSchedule, SamplingRules
 from arra_med.generate.static_step import StaticStep
 from arra_med.generate.transformers_backend import ImageHead, left_padded, with_unconditional, without_adapter
 from arra_med.tokens.layout import SequenceLayout
@@ -126,6 +126,7 @@ class CudaGraphRows:
         self._step = backend.take(len(prompts), rules, length)
         weakref.finalize(self, backend.give_back, self._step).atexit = False  # also where a batch is left early
         self._row_end_ids, self._is_started = layout.row_end_ids, False
+        self._guidance = GuidanceSchedule(rules, layout.grid[0] * layout.grid[1])
         self._step.read_prompts(padded, torch.tensor([number_of[row] for row in rows]))
 
     def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
@@ -133,7 +134,7 @@ class CudaGraphRows:
         for mark in self._row_end_ids if self._is_started else ():
             self._step.write(mark)
         self._is_started = True
-        return self._step.choose_row(noise, kept)
+        return self._step.choose_row(noise, self._guidance.next_steps(len(noise)), kept)
 
     @property
     def finite(self) -> torch.Tensor:

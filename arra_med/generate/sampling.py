@@ -25,17 +25,41 @@ class SamplingRules(StrictModel):
         top_p: Only the most probable codes that together reach this probability may be drawn, at least one; none: all.
         guidance_scale: s in `unconditional + s * (conditional - unconditional)`; 1 leaves the report's logits as they
             are and halves the work, larger values follow the report more strictly.
+        guidance_start: s of the first image token, from which it goes in equal steps to `guidance_scale` at the last one;
+            none: `guidance_scale` everywhere. docs/results/beyond_the_paper.md has what a rising one did.
     """
 
     temperature: float = Field(1.0, ge=0, allow_inf_nan=False)
     top_k: int | None = Field(None, ge=1)
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     guidance_scale: float = Field(3.0, ge=0, allow_inf_nan=False)
+    guidance_start: float | None = Field(None, ge=0, allow_inf_nan=False)
 
     @property
     def is_guided(self) -> bool:
         """Whether the unconditional branch is needed."""
-        return self.guidance_scale != 1
+        return self.guidance_scale != 1 or self.guidance_start not in (None, 1)
+
+
+class GuidanceSchedule:
+    """The guidance scales of an image's tokens, in their order.
+
+    Args:
+        rules: Of the sampling.
+        num_tokens: Of an image.
+
+    Source: a rising scale, as in Chang et al., arXiv 2301.00704, section 2.7.
+    """
+
+    def __init__(self, rules: SamplingRules, num_tokens: int) -> None:
+        start = rules.guidance_scale if rules.guidance_start is None else rules.guidance_start
+        self._scales = torch.linspace(start, rules.guidance_scale, num_tokens)
+        self._place = 0
+
+    def next_steps(self, num_steps: int) -> torch.Tensor:
+        """Returns the scales of the next tokens, float32 (num_steps,) on the CPU."""
+        self._place += num_steps
+        return self._scales[self._place - num_steps : self._place]
 
 
 class UniformStreams:
@@ -76,8 +100,12 @@ def gumbel_noise(uniforms: torch.Tensor) -> torch.Tensor:
     return noise
 
 
-def guided_logits(conditional: torch.Tensor, unconditional: torch.Tensor, guidance_scale: float) -> torch.Tensor:
-    """Moves logits (B, V) away from the unconditional ones (classifier-free guidance).
+def guided_logits(
+    conditional: torch.Tensor, unconditional: torch.Tensor, guidance_scale: float | torch.Tensor
+) -> torch.Tensor:
+    """Moves logits (B, ..., V) away from the unconditional ones (classifier-free guidance).
+
+    The scale is one number, or a tensor of any shape that spreads over them.
 
     Source: Ho and Salimans, arXiv 2207.12598, with s = 1 + w; the form the paper (arXiv 2503.07334) samples with.
     """

@@ -196,6 +196,6 @@ class _Worker:
     def _session(self, folder: str, fingerprint: str) -> ReportToImage:
         session = self._opened.get(folder)
         if session is None or session.bundle.fingerprint != fingerprint:
-            session = ReportToImage(ModelBundle.load(Path(folder), device=resolve_device("auto")))
+            session = ReportToImage(ModelBundle.load(Path(folder), device=resolve_device("auto"), dtype="auto"))
             self._opened[folder] = session
         return session

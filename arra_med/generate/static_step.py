@@ -86,6 +86,7 @@ class StaticStep:
         self._offsets = self._zeros(num_rows, 1)  # a row's position id is its place in the cache plus this
         self._place, self._column = self._zeros(1), self._zeros(1)
         self._mask = self._zeros(num_rows, cache_length) + 1
+        self._guidance = torch.ones(width, device=self._device)
         self._noise = torch.zeros(width, num_images, codebook_size, device=self._device)
         self._codes = self._zeros(num_images, width)
         self._kept = self._zeros(width, num_images) - 1
@@ -172,12 +173,13 @@ class StaticStep:
         self._run()
         self._ids.fill_(token)
 
-    def choose_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def choose_row(self, noise: torch.Tensor, guidance: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Chooses a row of codes, int64 (B, n) on the device, with Gumbel noise float32 (n, B, V), n at most a row.
 
-        Codes of `kept`, int64 (B, n), that are not negative are taken as they are.
+        Guidance is float32 (n,), the scale of each token; without an unconditional branch nobody looks at it. Codes of `kept`, int64 (B, n), that are not negative are taken as they are.
         """
         self._noise[: len(noise)].copy_(noise)
+        self._guidance[: len(noise)].copy_(guidance)
         self._kept.fill_(-1)
         if kept is not None:
             self._kept[: len(noise)].copy_(kept.T)
@@ -212,7 +214,7 @@ class StaticStep:
         logits = self._head(hidden_states[:, -1])
         if self.rules.is_guided:
             conditional, unconditional = logits.chunk(2)
-            logits = guided_logits(conditional, unconditional, self.rules.guidance_scale)
+            logits = guided_logits(conditional, unconditional, self._guidance.index_select(0, self._column))
         self._finite.index_copy_(0, self._column, logits.isfinite().all()[None])
         codes = choose_with_noise(logits, self.rules, self._noise.index_select(0, self._column)[0])
         kept = self._kept.index_select(0, self._column)[0]

@@ -21,7 +21,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from arra_med.generate.sampling import SamplingRules, choose_with_noise, guided_logits
+from arra_med.generate.sampling import GuidanceSchedule, SamplingRules, choose_with_noise, guided_logits
 from arra_med.tokens.layout import SequenceLayout
 
 WINDOW = 8
@@ -62,6 +62,7 @@ class TransformersRows:
     ) -> None:
         self._rules, self._layout = rules, layout
         self._copies = 2 if rules.is_guided else 1
+        self._guidance = GuidanceSchedule(rules, layout.grid[0] * layout.grid[1])
         padded = left_padded(with_unconditional(prompts, rules, layout), layout)
         self._next_ids, self._mask, self._positions = (part.to(model.device) for part in padded)
         self._head = ImageHead(model, layout)
@@ -76,7 +77,7 @@ class TransformersRows:
 
     def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Chooses the next row of codes; see `decoding.StartedRows`."""
-        noise = noise.to(self._mask.device)
+        noise, guidance = (part.to(self._mask.device) for part in (noise, self._guidance.next_steps(len(noise))))
         row = self._drafts.clone()  # the row above
         if kept is not None:
             kept = kept.to(self._mask.device)
@@ -89,7 +90,7 @@ class TransformersRows:
             logits = self._read(torch.cat([self._next_ids, drafted_ids], dim=1), stop - column)
             if self._rules.is_guided:
                 conditional, unconditional = logits.chunk(2)
-                logits = guided_logits(conditional, unconditional, self._rules.guidance_scale)
+                logits = guided_logits(conditional, unconditional, guidance[column:stop, None])
             places = logits.transpose(0, 1).flatten(0, 1)
             chosen = choose_with_noise(places, self._rules, noise[column:stop].flatten(0, 1))
             chosen = chosen.view(stop - column, -1).T

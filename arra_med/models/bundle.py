@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from arra_med.config import StrictModel
+from arra_med.config import Dtype, StrictModel, resolve_dtype
 from arra_med.errors import BundleError, TokenizerError
 from arra_med.imaging.view import CanonicalView, Modality
 from arra_med.published_weights import TRANSFORMERS_LOADING
@@ -97,13 +97,13 @@ class ModelBundle:
         return self.info.canonical_view
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> "ModelBundle":
+    def load(cls, folder: Path, device: str = "cpu", dtype: Dtype = "float32") -> "ModelBundle":
         """Opens a bundle.
 
         Args:
             folder: The bundle.
             device: Where the weights go.
-            dtype: Type of the language model's weights: `float32` or `bfloat16`.
+            dtype: Number format of the language model; see `resolve_dtype`.
 
         Raises:
             BundleError: If a part is missing, damaged, or does not fit the others.
@@ -117,7 +117,7 @@ class ModelBundle:
         try:
             with TRANSFORMERS_LOADING:
                 model, loading = AutoModelForCausalLM.from_pretrained(
-                    folder, dtype=dtype, local_files_only=True, output_loading_info=True
+                    folder, dtype=resolve_dtype(dtype, device), local_files_only=True, output_loading_info=True
                 )
             text_tokenizer = load_text_tokenizer(folder)
             image_tokenizer = load_image_tokenizer(folder / IMAGE_TOKENIZER_FOLDER, device)

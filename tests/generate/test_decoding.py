@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from arra_med.errors import GenerationError
-from arra_med.generate.decoding import GenerationStopped, decode_image_tokens, stream_image_tokens
+from arra_med.generate.cuda_backend import CudaGraphBackend
+from arra_med.generate.decoding import GenerationStopped, decode_image_tokens, open_backend, stream_image_tokens
 from arra_med.generate.sampling import SamplingRules, UniformStreams, choose_tokens
 from arra_med.tokens.layout import SequenceLayout
 
@@ -56,10 +57,13 @@ def reference(
     vocabulary = layout.vocabulary
     stream = UniformStreams([seed], vocabulary.codebook_size)
     ids: list[int] = []
-    for _ in range(layout.num_image_tokens):
+    start_scale = rules.guidance_scale if rules.guidance_start is None else rules.guidance_start
+    for step in range(layout.num_image_tokens):
+        share = step / (layout.num_image_tokens - 1)
         branches = [model(torch.tensor([start + ids])).logits[:, -1] for start in (prompt, layout.unconditional_ids)]
         conditional, unconditional = (b[:, vocabulary.first_image_id : vocabulary.end_image_id] for b in branches)
-        logits = unconditional + rules.guidance_scale * (conditional - unconditional)
+        scale = (1 - share) * start_scale + share * rules.guidance_scale
+        logits = unconditional + scale * (conditional - unconditional)
         code = choose_tokens(logits, rules, stream.next_steps(1)[0])
         ids.append(int(vocabulary.image_ids(code)))
     return vocabulary.codes(torch.tensor(ids)).view(layout.grid)
@@ -70,6 +74,22 @@ def test_greedy_equals_generate_of_transformers(model: PreTrainedModel, layout: 
     found = decode_image_tokens(model, layout, [prompt], GREEDY, [0])
     assert torch.equal(found[0], transformers_greedy(model, layout, prompt))
     assert len(found.unique()) > 3
+
+
+@pytest.mark.parametrize("backend", ["transformers", "cpu", "cuda-graph"])
+@pytest.mark.parametrize(("start", "end"), [(1.0, 4.0), (4.0, 1.0), (0.0, 1.0), (3.0, 3.0)])
+def test_guidance_goes_evenly_from_its_start_to_its_end(
+    model: PreTrainedModel, layout: SequenceLayout, backend: str, start: float, end: float
+):
+    rules = SamplingRules(guidance_start=start, guidance_scale=end)
+    prompts = [layout.prompt_ids(ids) for ids in (LONG, SHORT, LONG)]
+    opened = CudaGraphBackend(model, layout) if backend == "cuda-graph" else open_backend(backend, model, layout)
+    for seeds in ([3], [4, 9, 11]):
+        found = decode_image_tokens(model, layout, prompts[: len(seeds)], rules, seeds, backend=opened)
+        expected = [reference(model, layout, *one) for one in zip(prompts, [rules] * 3, seeds, strict=False)]
+        assert torch.equal(found, torch.stack(expected))
+    constant = decode_image_tokens(model, layout, prompts, SamplingRules(guidance_scale=end), [4, 9, 11])
+    assert torch.equal(found, constant) == (start == end)
 
 
 def test_guided_greedy_equals_generate_of_transformers(model: PreTrainedModel, layout: SequenceLayout):

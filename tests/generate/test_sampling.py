@@ -70,7 +70,15 @@ def test_a_stream_depends_on_its_own_seed_and_step_only():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"temperature": -0.1}, {"top_k": 0}, {"top_p": -0.1}, {"top_p": 1.1}, {"guidance_scale": math.nan}]
+    "settings",
+    [
+        {"temperature": -0.1},
+        {"top_k": 0},
+        {"top_p": -0.1},
+        {"top_p": 1.1},
+        {"guidance_scale": math.nan},
+        {"guidance_start": -1},
+    ],
 )
 def test_rules_out_of_range_are_refused(settings: dict[str, float]):
     with pytest.raises(ValidationError, match=next(iter(settings))):
