@@ -92,7 +92,7 @@ def share(found: Sequence[int], looked_at: Sequence[int]) -> dict[str, Any]:
 
 def shown(figures: dict[str, Any]) -> str:
     """As in `3 of 64: 4.7% [1.6, 13]`."""
-    percent = [100 * figures[name] for name in ("estimate", "low", "high")]
+    percent = [round(100 * figures[name], 6) for name in ("estimate", "low", "high")]
     estimate, low, high = (f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in percent)
     return f"{figures['count']:,} of {figures['of']:,}: {estimate}% [{low}, {high}]"
 
