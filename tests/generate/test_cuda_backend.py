@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
-    AutoModelForCausalLM,
     Gemma2Config,
     GPT2Config,
     GraniteConfig,
@@ -28,17 +27,8 @@ from arra_med.tokens.chameleon_layout import ChameleonLayout
 from arra_med.tokens.chameleon_vocabulary import ChameleonVocabulary
 from arra_med.tokens.layout import SequenceLayout
 from arra_med.tokens.llamagen_layout import LlamaGenLayout
+from tests.generate.tiny_models import LONG, RULES, SHORT, SIZES, random_model
 
-SHORT, LONG = [5, 6], [7, 8, 9, 10, 11, 12, 13]
-RULES = [
-    SamplingRules(temperature=0.0, guidance_scale=1.0),
-    SamplingRules(temperature=0.0, guidance_scale=2.5),
-    SamplingRules(guidance_scale=1.0),
-    SamplingRules(top_k=8),
-    SamplingRules(top_k=12, top_p=0.6, temperature=1.3),
-]
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-SIZES |= {"max_position_embeddings": 64, "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 3}
 CONFIGS = [
     LlamaConfig(**SIZES),
     LlamaConfig(**SIZES, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True),
@@ -62,39 +52,15 @@ class OperationsSeen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def build(config, vocab_size: int) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config.vocab_size, config.pad_token_id = vocab_size, 1
-    return AutoModelForCausalLM.from_config(config).eval()
-
-
 @pytest.mark.parametrize("rules", RULES, ids=str)
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_tokens_equal_those_of_the_transformers_backend(config, layout: SequenceLayout, rules: SamplingRules):
-    model = build(config, layout.vocabulary.vocab_size)
+    model = random_model(config, layout)
     prompts = [layout.prompt_ids(ids) for ids in (LONG, SHORT, LONG)]
     expected = decode_image_tokens(model, layout, prompts, rules, [4, 9, 11])
     found = decode_image_tokens(model, layout, prompts, rules, [4, 9, 11], backend=CudaGraphBackend(model, layout))
     assert torch.equal(found, expected)
     assert len(found.unique()) > 1
-
-
-def test_an_image_depends_on_neither_its_batch_nor_earlier_ones(model: PreTrainedModel, layout: SequenceLayout):
-    short, long = layout.prompt_ids(SHORT), layout.prompt_ids(LONG)
-    backend = CudaGraphBackend(model, layout)
-    together = decode_image_tokens(model, layout, [long, short, short], SamplingRules(), [3, 7, 8], backend=backend)
-    alone = decode_image_tokens(model, layout, [short], SamplingRules(), [7], backend=backend)
-    again = decode_image_tokens(model, layout, [short, long, short], SamplingRules(), [7, 3, 8], backend=backend)
-    assert torch.equal(alone[0], together[1])
-    assert torch.equal(again[[1, 0, 2]], together)
-    assert not torch.equal(together[1], together[2])
-
-
-def test_codes_are_legal_at_a_high_temperature(model: PreTrainedModel, layout: SequenceLayout):
-    rules, prompts = SamplingRules(temperature=5, guidance_scale=1), [layout.prompt_ids(SHORT)] * 16
-    codes = decode_image_tokens(model, layout, prompts, rules, range(16), backend=CudaGraphBackend(model, layout))
-    assert 0 <= int(codes.min()) <= int(codes.max()) < layout.vocabulary.codebook_size
-    assert len({tuple(image.flatten().tolist()) for image in codes}) == 16
 
 
 def test_prompts_of_one_token_have_nothing_to_read_beforehand(model: PreTrainedModel, layout: SequenceLayout):
@@ -132,7 +98,7 @@ def test_images_that_start_at_one_position_whatever_their_prompt(model: PreTrain
 
 
 def test_bfloat16_is_computed_in_bfloat16(layout: SequenceLayout):
-    model = build(LlamaConfig(**SIZES), layout.vocabulary.vocab_size).bfloat16()
+    model = random_model(LlamaConfig(**SIZES), layout).bfloat16()
     backend = CudaGraphBackend(model, layout)
     prompt = layout.prompt_ids(LONG)
     rules = SamplingRules(temperature=0.0, guidance_scale=1.0)
@@ -160,7 +126,7 @@ def test_steps_are_kept_by_shape_and_never_shared_by_two_batches(model: PreTrain
 
 
 def test_a_damaged_batch_is_an_error_and_leaves_nothing_behind(layout: SequenceLayout):
-    model = build(LlamaConfig(**SIZES), layout.vocabulary.vocab_size)
+    model = random_model(LlamaConfig(**SIZES), layout)
     backend, prompts = CudaGraphBackend(model, layout), [layout.prompt_ids(SHORT)]
     expected = decode_image_tokens(model, layout, prompts, SamplingRules(), [1], backend=backend)
     weight = model.model.layers[0].self_attn.v_proj.weight
@@ -181,9 +147,9 @@ def test_what_it_cannot_decode_is_one_sentence(model: PreTrainedModel, layout: S
     with pytest.raises(GenerationError, match="MambaForCausalLM has no static key-value cache: choose the transf"):
         CudaGraphBackend(mamba, layout)
     dynamic = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
-    other = build(LlamaConfig(**SIZES, rope_parameters=dynamic), layout.vocabulary.vocab_size)
+    other = random_model(LlamaConfig(**SIZES, rope_parameters=dynamic), layout)
     assert "changes with the length" in str(unsupported_reason(other))
-    other = build(LlamaConfig(**SIZES), layout.vocabulary.vocab_size)
+    other = random_model(LlamaConfig(**SIZES), layout)
     other.config._attn_implementation_internal = "flash_attention_2"
     assert "its attention is flash_attention_2, not sdpa or eager" in str(unsupported_reason(other))
 
@@ -191,7 +157,7 @@ def test_what_it_cannot_decode_is_one_sentence(model: PreTrainedModel, layout: S
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_a_step_takes_nothing_from_the_host(config, layout: SequenceLayout):
     """No value is read back, none is sent, none drawn, and no buffer replaced: what a captured graph relies on."""
-    model = build(config, layout.vocabulary.vocab_size)
+    model = random_model(config, layout)
     step = CudaGraphBackend(model, layout).start([layout.prompt_ids(SHORT)], SamplingRules(top_k=8, top_p=0.9))._step
 
     def addresses() -> dict[str, int]:

@@ -17,9 +17,9 @@ from arra_med.generate.cuda_backend import CudaGraphBackend
 from arra_med.generate.decoding import GenerationStopped, decode_image_tokens, open_backend, stream_image_tokens
 from arra_med.generate.sampling import SamplingRules, UniformStreams, choose_tokens
 from arra_med.tokens.layout import SequenceLayout
+from tests.generate.tiny_models import LONG, SHORT
 
 GREEDY = SamplingRules(temperature=0.0, guidance_scale=1.0)
-SHORT, LONG = [5, 6], [7, 8, 9, 10, 11, 12, 13]
 
 
 class ImageTokensOnly(LogitsProcessor):
@@ -99,38 +99,6 @@ def test_guided_greedy_equals_generate_of_transformers(model: PreTrainedModel, l
     expected = transformers_greedy(model, layout, prompt, guidance_scale=2.5, negative_prompt_ids=negative)
     assert torch.equal(decode_image_tokens(model, layout, [prompt], rules, [0])[0], expected)
     assert not torch.equal(expected, transformers_greedy(model, layout, prompt))
-
-
-@pytest.mark.parametrize(
-    "rules", [SamplingRules(top_k=8), SamplingRules(guidance_scale=1.7, temperature=0.9, top_p=0.9)]
-)
-def test_batched_guidance_equals_the_two_branches_run_separately(
-    model: PreTrainedModel, layout: SequenceLayout, rules: SamplingRules
-):
-    prompts = [layout.prompt_ids(LONG), layout.prompt_ids(SHORT)]
-    found = decode_image_tokens(model, layout, prompts, rules, [4, 9])
-    for row, (prompt, seed) in enumerate(zip(prompts, [4, 9], strict=True)):
-        assert torch.equal(found[row], reference(model, layout, prompt, rules, seed))
-
-
-def test_an_image_does_not_depend_on_its_batch_or_its_padding(model: PreTrainedModel, layout: SequenceLayout):
-    short, long = layout.prompt_ids(SHORT), layout.prompt_ids(LONG)
-    together = decode_image_tokens(model, layout, [long, short, short], SamplingRules(), [3, 7, 8])
-    alone = decode_image_tokens(model, layout, [short], SamplingRules(), [7])
-    assert torch.equal(alone[0], together[1])
-    assert torch.equal(alone, decode_image_tokens(model, layout, [short], SamplingRules(), [7]))
-    assert not torch.equal(together[1], together[2])
-
-
-def test_the_same_prompt_with_other_seeds_gives_other_images_of_legal_codes(
-    model: PreTrainedModel, layout: SequenceLayout
-):
-    prompts = [layout.prompt_ids(SHORT)] * 16
-    codes = decode_image_tokens(model, layout, prompts, SamplingRules(temperature=5, guidance_scale=1), range(16))
-    assert codes.dtype == torch.int64
-    assert codes.shape == (16, 3, 4)
-    assert 0 <= int(codes.min()) <= int(codes.max()) < layout.vocabulary.codebook_size
-    assert len({tuple(image.flatten().tolist()) for image in codes}) == 16
 
 
 def test_rows_arrive_one_by_one_and_stay_as_they_are(model: PreTrainedModel, layout: SequenceLayout):

@@ -55,13 +55,6 @@ def test_filtered_codes_are_never_drawn_whatever_the_numbers():
     assert gumbel_noise(torch.tensor([0.0, 1.0])).isfinite().all()
 
 
-def test_top_k_of_one_and_temperature_zero_are_greedy():
-    generator = torch.Generator().manual_seed(3)
-    logits, uniforms = torch.randn(50, 30, generator=generator), torch.rand(50, 30, generator=generator).double()
-    for rules in (SamplingRules(top_k=1), SamplingRules(temperature=0.0)):
-        assert torch.equal(choose_tokens(logits, rules, uniforms), logits.argmax(dim=-1))
-
-
 def test_a_stream_depends_on_its_own_seed_and_step_only():
     alone, together = UniformStreams([5], 7), UniformStreams([9, 5, 2], 7)
     assert torch.equal(alone.next_steps(3)[:, 0], together.next_steps(3)[:, 1])
