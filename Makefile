@@ -44,6 +44,10 @@ define bundle # modality, config, name of the shipped folder
 	mkdir -p arra_med/bundles && rm -rf arra_med/bundles/$(3) && cp -r runs/mini_$(1)/$(2)/bundle arra_med/bundles/$(3)
 endef
 
+define reference # modality, name of the shipped folder
+	$(BIN)/arra-med check fit runs/mini_$(1)/studies --features runs/mini_$(1)/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/$(2)/check.safetensors
+endef
+
 data: $(VENV)/.installed-test
 	@test -d "$(ARRA_MED_DATA)" || { echo "make mini: set ARRA_MED_DATA to the folder of the images (docs/mini_models.md)"; exit 2; }
 
@@ -52,13 +56,14 @@ mini-cxr: data
 	$(call tokens_and_features,cxr,6)
 	$(call bundle,cxr,finetune,mini-cxr-finetuned)
 	$(call bundle,cxr,arra,mini-cxr)
-	$(BIN)/arra-med check fit runs/mini_cxr/studies --features runs/mini_cxr/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/mini-cxr/check.safetensors
-	$(BIN)/arra-med check fit runs/mini_cxr/studies --features runs/mini_cxr/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/mini-cxr-finetuned/check.safetensors
+	$(call reference,cxr,mini-cxr)
+	cp arra_med/bundles/mini-cxr/check.safetensors arra_med/bundles/mini-cxr-finetuned/check.safetensors
 
 mini-fundus: data
 	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/fundus/studies.csv" --modality fundus --out runs/mini_fundus/studies --size 128
 	$(call tokens_and_features,fundus,1)
 	$(call bundle,fundus,arra,mini-fundus)
+	$(call reference,fundus,mini-fundus)
 
 # Hours on a CPU; it can be stopped, and started several times at once to use several cores.
 define study # modality

@@ -5,7 +5,9 @@
 Draws 64 fixed prompts with seeds 0 to 7 (kept in --out, so that a stopped run goes on), and judges them with the
 bundle's reference, beside the study set's test split. The prompts are wordings of the
 bank that no training text held, every finding in turn: rare findings weigh more than in any archive. The last line is
-the same as JSON. Rates over prompts carry Wilson's interval at the effective number of answers.
+the same as JSON. Rates over prompts carry Wilson's interval at the effective number of answers. --copies plants copies
+of training images as the bundle's tokenizer shows them, and looks for near copies among them, among held-out images of
+patients that the threshold was not read off, and among the drawn ones.
 """
 
 import argparse
@@ -22,9 +24,13 @@ from scipy import ndimage
 
 from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
+from arra_med.evaluate.calibration import held_out_rows
 from arra_med.evaluate.check_reference import CHECK_FILE
-from arra_med.evaluate.held_out import held_out_studies, order_by_hash, real_images
+from arra_med.evaluate.copies import FALSE_ALARM_RATE, num_calibration_images
+from arra_med.evaluate.drawing import reconstruct_images
+from arra_med.evaluate.held_out import held_out_studies, order_by_hash, real_images, trained_on
 from arra_med.evaluate.novelty import passing_threshold
+from arra_med.evaluate.planted import PLANTINGS
 from arra_med.evaluate.proportions import Rate, share_interval
 from arra_med.evaluate.quality_gate import open_quality_gate
 from arra_med.generate.checking import ImageVerdict
@@ -38,6 +44,7 @@ from arra_med.records.wording import NORMAL, held_out_paraphrases, wording_bank
 from arra_med.runs import atomic_file
 
 NUM_PROMPTS, NUM_SEEDS = 64, 8
+PROMPTS_AT_ONCE = 4
 GOAL = 0.05
 
 
@@ -56,18 +63,27 @@ def fixed_requests(modality: Modality, num_prompts: int = NUM_PROMPTS) -> list[G
 
 
 def drawn(requests: list[GenerationRequest], bundle: Path, out: Path) -> Iterator[np.ndarray]:
-    """Yields the images of each request; those that were drawn before are read."""
-    session = None
+    """Yields the images of each request, several requests in one batch; those that were drawn before are read."""
+    paths = [out / f"{number:02d}.npy" for number in range(len(requests))]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    session = ReportToImage(ModelBundle.load(bundle)) if missing else None
     with progress_bar("drawing", len(requests), True) as advance:
-        for number, request in enumerate(requests):
-            path = out / f"{number:02d}.npy"
-            if not path.exists():
-                session = session or ReportToImage(ModelBundle.load(bundle))
-                images = session.generate(request).images
-                with atomic_file(path) as partial, partial.open("wb") as stream:
-                    np.save(stream, images)
-            advance(1)
-            yield np.load(path, allow_pickle=False)
+        advance(len(requests) - len(missing))
+        for start in range(0, len(missing), PROMPTS_AT_ONCE):
+            chosen = missing[start : start + PROMPTS_AT_ONCE]
+            assert session is not None
+            codes = session.draw_codes([one for number in chosen for one in _one_by_one(requests[number])])
+            for number, its_codes in zip(chosen, codes.split(NUM_SEEDS), strict=True):
+                with atomic_file(paths[number]) as partial, partial.open("wb") as stream:
+                    np.save(stream, session.finish(requests[number], its_codes).images)
+            advance(len(chosen))
+    for path in paths:
+        yield np.load(path, allow_pickle=False)
+
+
+def _one_by_one(request: GenerationRequest) -> list[GenerationRequest]:
+    """A request for each image."""
+    return [request.model_copy(update={"num_images": 1, "seed": request.seed + one}) for one in range(NUM_SEEDS)]
 
 
 def planted_failures(views: np.ndarray, foreign: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -98,6 +114,35 @@ def planted_failures(views: np.ndarray, foreign: np.ndarray | None) -> dict[str,
     return made if foreign is None else {"another modality": foreign, **made}
 
 
+def near_copies(
+    studies: StudySet, bundle: Path, reference: Path, drawings: list[np.ndarray], num_planted: int
+) -> dict[str, dict[str, Any]]:
+    """Which images the gate takes for near copies of training images, by what they are."""
+    opened = ModelBundle.load(bundle)
+    gate = open_quality_gate(reference, opened.info, training=studies.folder, progress=True)
+    trained, rng = trained_on(opened.info), np.random.default_rng(0)
+    rows = held_out_rows(studies.records(), trained, studies.duplicates, num_calibration_images(FALSE_ALARM_RATE))
+    chosen = rng.choice(rows.train, size=num_planted, replace=False)
+    views = {"held-out images of other patients": [studies.view(row) for row in rows.reported]}
+    for kind, plant in PLANTINGS.items():
+        views[f"planted: {kind}"] = list(
+            reconstruct_images(opened, np.stack([plant(studies.view(int(row)), rng) for row in chosen]))
+        )
+    pictures = {name: [as_picture(view) for view in some] for name, some in views.items()}
+    pictures["generated"] = [image for images in drawings for image in images]
+    told = {}
+    for name, some in pictures.items():
+        with progress_bar(f"near copies, {name}", len(some), True) as advance:
+            verdicts = []
+            for picture in some:
+                verdicts += gate.judge(picture[None])
+                advance(1)
+        found = np.array(["near_copy" in verdict.reasons for verdict in verdicts])
+        likeness = np.quantile([verdict.scores["near_copy"] for verdict in verdicts], [0, 0.5, 1])
+        told[name] = {**dataclasses.asdict(Rate.of(found)), "lowest_median_highest": likeness.round(4).tolist()}
+    return told
+
+
 def main() -> None:
     """Prints the tables and the line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,6 +153,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="keeps the drawn images")
     parser.add_argument("--prompts", type=int, default=NUM_PROMPTS)
     parser.add_argument("--planted", type=int, default=60, help="images of each planted failure")
+    parser.add_argument("--copies", type=int, default=0, help="planted copies of each kind; 0: nobody looks for copies")
     parser.add_argument("--other-modality", type=Path, help="a study set whose test images must not pass")
     options = parser.parse_args()
     bundle = find_bundle(options.bundle, options.modality)
@@ -126,7 +172,8 @@ def main() -> None:
         return found
 
     requests = fixed_requests(info.modality, options.prompts)
-    by_prompt = [gate.judge(images, request) for images, request in _paired(requests, bundle, options.out)]
+    drawings = list(drawn(requests, bundle, options.out))
+    by_prompt = [gate.judge(images, request) for images, request in zip(drawings, requests, strict=True)]
     rejected = [sum(not verdict.passed for verdict in verdicts) for verdicts in by_prompt]
     share = share_interval(rejected, [len(verdicts) for verdicts in by_prompt])
     generated = [verdict for verdicts in by_prompt for verdict in verdicts]
@@ -155,11 +202,19 @@ def main() -> None:
         f"{gate.reference.info.pass_rate:.0%} of the test images pass, {exact.estimate:.1%} ({exact.low:.1%} to "
         f"{exact.high:.1%}) of the generated ones are rejected as novel."
     )
+    copies = {}
+    if options.copies:
+        copies = near_copies(studies, bundle, options.reference or bundle / CHECK_FILE, drawings, options.copies)
+        print("| images | n | near copies | 95% interval |\n| --- | --- | --- | --- |")
+        for name, one in copies.items():
+            low, high = one["interval"]
+            print(f"| {name} | {one['total']} | {one['rate']:.1%} | {low:.1%} to {high:.1%} |")
     print(
         json.dumps(
             {
                 "bundle": info.name,
                 "gate": gate.identity,
+                "near_copies": copies,
                 "rejection_rate_generated": share.estimate,
                 "novel_at_test_threshold": dataclasses.asdict(exact) | {"threshold": limit},
                 "goal": GOAL,
@@ -168,12 +223,6 @@ def main() -> None:
             }
         )
     )
-
-
-def _paired(
-    requests: list[GenerationRequest], bundle: Path, out: Path
-) -> Iterator[tuple[np.ndarray, GenerationRequest]]:
-    yield from zip(drawn(requests, bundle, out), requests, strict=True)
 
 
 def _row(verdicts: list[ImageVerdict]) -> dict[str, Any]:

@@ -96,10 +96,10 @@ def generate(bundle: Path, out: Path, *words: str) -> int:
     return run("generate", "--bundle", str(bundle), "--out", str(out), "--device", "cpu", *report, *words)
 
 
-def loosened(reference: Path, out: Path) -> Path:
-    """The same reference, which lets every image pass."""
+def loosened(reference: Path, out: Path, duplicate: float = 2.0) -> Path:
+    """The same reference, which lets every image pass that is no duplicate."""
     told = read_check_reference(reference)
-    limits = {"novelty": 1e6, "quality": {}, "duplicate": 2.0}
+    limits = {"novelty": 1e6, "quality": {}, "duplicate": duplicate}
     write_check_reference(dataclasses.replace(told, info=told.info.model_copy(update=limits)), out)
     return out
 
@@ -166,6 +166,11 @@ def test_a_table_is_checked_and_the_run_sums_up(
     said = draw(tmp_path / "loose", loose)
     assert "check: 3 images, none rejected" in said
     assert "3 kept from an earlier run" in draw(tmp_path / "loose", loose)
+    told = json.loads((tmp_path / "loose" / "images_check.json").read_text())["repeats_across_rows"]
+    assert told == {"images": 0, "correlation_above": 2.0}
+    table.write_text("id,report,seed,num_images\na,Effusion.,5,2\nb,Effusion.,6,1\n")
+    exact = loosened(reference, tmp_path / "exact.safetensors", duplicate=0.999999)
+    assert "warning: images that repeat a picture of an earlier row: 1 of 3" in draw(tmp_path / "twice", exact)
     record = json.loads((tmp_path / "loose" / "arra-med_cxr_a_seed0005.json").read_text())
     assert generate(bundle, tmp_path / "alone") == 0
     alone = json.loads(next((tmp_path / "alone").glob("*.json")).read_text())

@@ -88,6 +88,12 @@ def draw_table(
         typer.echo(f"note: {len(report.cautions) - _CAUTIONS_SHOWN} further notes, see cautions in the list", err=True)
     if report.check is not None:
         typer.echo(f"check: {report.check.sentence()}", err=True)
+    if report.num_repeats:
+        typer.echo(
+            f"warning: images that repeat a picture of an earlier row: {report.num_repeats:,} of {report.total:,} "
+            "(check.repeats in the list names it)",
+            err=True,
+        )
     typer.echo(
         f"{report.total - report.kept:,} synthetic images written to {out}, {report.kept:,} kept from an earlier run; "
         f"list: {report.index}"

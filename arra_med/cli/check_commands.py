@@ -143,9 +143,10 @@ def open_table_gate(
     if gate is None:
         return None
     from arra_med.evaluate.check_reference import CHECK_FILE
-    from arra_med.evaluate.quality_gate import open_quality_gate
+    from arra_med.evaluate.quality_gate import open_quality_gate, thumbnail
     from arra_med.generate.batch_checked import TableCheck
     from arra_med.generate.checking import DEFAULT_TRIES
+    from arra_med.generate.table_repeats import RepeatTest
 
     path = (reference or folder / CHECK_FILE).resolve()
 
@@ -153,7 +154,8 @@ def open_table_gate(
         return open_quality_gate(path, info, encoder=encoder, training=training, device=device)
 
     opened = open_there if on_cluster else lambda _: gate
-    return TableCheck(opened, gate.identity, DEFAULT_TRIES if tries is None else tries)
+    repeats = RepeatTest(thumbnail, gate.reference.info.duplicate)
+    return TableCheck(opened, gate.identity, DEFAULT_TRIES if tries is None else tries, repeats)
 
 
 def tell_check(result: "GenerationResult") -> None:

