@@ -108,3 +108,20 @@ def test_reports_that_are_nowhere_and_a_teacher_as_judge_are_said(
     assert run("evaluate", "agreement", *words) == 2
     assert not drawn
     assert not list(tmp_path.iterdir())
+
+
+def test_a_judge_near_the_training_is_refused_before_a_prompt_is_drawn(
+    drawn: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[Any] = []
+    monkeypatch.setattr("arra_med.generate.session.ReportToImage", lambda bundle: SimpleNamespace(bundle=bundle))
+    monkeypatch.setattr("arra_med.evaluate.prompt_effect.measure_prompt_effect", lambda *_, **__: measured.append(1))
+
+    def refuse(encoder: Any, name: str, studies: Any, held_out: Any, info: Any) -> None:
+        raise OverlapError(f"{name} cannot judge {' of '.join(held_out)}")
+
+    monkeypatch.setattr("arra_med.evaluate.held_out.require_fair_judge", refuse)
+    words = ("--bundle", "arra", "--studies", "s", "--out", str(tmp_path / "effect.json"), "--judge", "in_house")
+    assert run("evaluate", "prompt-effect", *words) == 2
+    assert "in_house cannot judge test of nih_cxr14" in capsys.readouterr().err
+    assert not measured
