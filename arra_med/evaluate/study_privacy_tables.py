@@ -81,9 +81,16 @@ def _membership(found: Mapping[str, Any]) -> list[Table]:
         for signal, measures in signals.items()
     ]
     if over_seeds:
-        columns = ("arm", "signal", "AUROC, minus baseline", "found at 1%, minus baseline")
-        note = "Mean over training seeds of arm minus baseline, with Student's 95% interval over seeds; above 0 gives more away."
-        tables.insert(0, Table(f"{_TITLE}: membership over seeds", columns, tuple(over_seeds), note))
+        tables.insert(
+            0,
+            Table(
+                f"{_TITLE}: membership over seeds",
+                ("arm", "signal", "AUROC, minus baseline", "found at 1%, minus baseline"),
+                tuple(over_seeds),
+                "Mean over training seeds of arm minus baseline, with Student's 95% interval over seeds; above 0 gives more "
+                "away.",
+            ),
+        )
     return tables
 
 
