@@ -81,7 +81,7 @@ def shipped_config(name: str | Path) -> Path:
     """Finds a configuration: the path as given, else the file of that name that travels with the package.
 
     Raises:
-        ConfigError: If neither exists; the message lists the shipped names.
+        ConfigError: If neither exists; the message names the shipped ones that are spelt alike, or where all of them lie.
     """
     given = Path(name)
     if given.is_file():
@@ -90,8 +90,11 @@ def shipped_config(name: str | Path) -> Path:
     shipped = {path.name: path for path in sorted(folder.rglob("*.yaml"))}
     if given.name in shipped:
         return shipped[given.name]
-    names = ", ".join(str(path.relative_to(folder)) for path in shipped.values())
-    raise ConfigError(f"no configuration {name}: give a YAML file, or one of the shipped ones: {names}")
+    alike = difflib.get_close_matches(given.name, shipped, n=3)
+    remedy = f"did you mean {' or '.join(alike)}?" if alike else f"the {len(shipped)} shipped ones lie in {folder}"
+    raise ConfigError(
+        f"no configuration {name}: give a YAML file, or the name of one that travels with the package; {remedy}"
+    )
 
 
 def shipped_folder(name: Literal["configs", "data_cards", "docs"]) -> Path:

@@ -198,7 +198,7 @@ def test_an_unknown_config_is_the_users_mistake(tmp_path: Path, capsys: pytest.C
     [
         (ConfigError("a.yaml: seed: unknown key"), 2, "a.yaml: seed: unknown key"),
         (TrainingError("loss is not finite"), 1, "loss is not finite"),
-        (KeyboardInterrupt(), 130, "stopped; nothing half written is left"),
+        (KeyboardInterrupt(), 130, "half written is left, and ingest, tokenize, train, compare, evaluate, score and"),
         (typer.Abort(), 130, "stopped; nothing half written is left"),
         (OSError(errno.ENOSPC, "No space left on device", "secret/patient.png"), 1, "the disk is full"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "the disk is full"),

@@ -41,6 +41,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(
         "arra_med.evaluate.finding_judge.real_features", lambda studies, source, split, encoder: sets[split]
     )
+    monkeypatch.setattr("arra_med.evaluate.held_out.one_source", lambda studies, split, source: (split, source))
+    monkeypatch.setattr("arra_med.corpus.contents.image_contents", lambda chosen: chosen)
+    monkeypatch.setattr(
+        "arra_med.evaluate.held_out.require_fair_judge",
+        lambda encoder, name, studies, held_out, info: [f"{name} was looked at beside {' of '.join(held_out)}"],
+    )
     for module in ("drawing", "report_prompts"):
         monkeypatch.setattr(f"arra_med.evaluate.{module}.draw_images", draw)
     for module in ("features", "report_prompts"):
@@ -54,7 +60,8 @@ def test_agreement_draws_held_out_reports_and_writes_all_rows(
     words = ("--bundle", "arra", "--studies", "s", "--out", str(tmp_path), "--guidance", "2", "--seed", "9")
     assert run("evaluate", "agreement", *words) == 0
     assert [(call["num"], call["guidance"], call["seed"]) for call in drawn] == [(240, 2.0, 9)]
-    told = capsys.readouterr().out
+    told, notes = capsys.readouterr()
+    assert "note: efficientnet_lite2 was looked at beside validation of nih_cxr14" in notes
     assert "effusion (240 synthetic images, 80 positives): AUROC 0.88 [0.83, 0.92], real 0.92" in told
     assert "effusion, sex=F" in told
     assert "macro (240 synthetic images, 2 findings): AUROC" in told
@@ -97,7 +104,24 @@ def test_reports_that_are_nowhere_and_a_teacher_as_judge_are_said(
     def refuse(*given: Any) -> None:
         raise OverlapError("was this model's teacher")
 
-    monkeypatch.setattr("arra_med.evaluate.prompt_effect.require_no_teacher", refuse)
+    monkeypatch.setattr("arra_med.evaluate.held_out.require_fair_judge", refuse)
     assert run("evaluate", "agreement", *words) == 2
     assert not drawn
     assert not list(tmp_path.iterdir())
+
+
+def test_a_judge_near_the_training_is_refused_before_a_prompt_is_drawn(
+    drawn: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[Any] = []
+    monkeypatch.setattr("arra_med.generate.session.ReportToImage", lambda bundle: SimpleNamespace(bundle=bundle))
+    monkeypatch.setattr("arra_med.evaluate.prompt_effect.measure_prompt_effect", lambda *_, **__: measured.append(1))
+
+    def refuse(encoder: Any, name: str, studies: Any, held_out: Any, info: Any) -> None:
+        raise OverlapError(f"{name} cannot judge {' of '.join(held_out)}")
+
+    monkeypatch.setattr("arra_med.evaluate.held_out.require_fair_judge", refuse)
+    words = ("--bundle", "arra", "--studies", "s", "--out", str(tmp_path / "effect.json"), "--judge", "in_house")
+    assert run("evaluate", "prompt-effect", *words) == 2
+    assert "in_house cannot judge test of nih_cxr14" in capsys.readouterr().err
+    assert not measured

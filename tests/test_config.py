@@ -165,8 +165,10 @@ def test_a_file_in_the_working_folder_wins_over_a_shipped_one(tmp_path: Path, mo
 
 
 def test_an_unknown_config_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match=r"no configuration nothing\.yaml: .* shipped ones: .*\.yaml"):
+    with pytest.raises(ConfigError, match=r"no configuration nothing\.yaml: .* the \d+ shipped ones lie in .*configs$"):
         shipped_config("nothing.yaml")
+    with pytest.raises(ConfigError, match=r"no configuration study-cxr\.yaml: .*; did you mean study_cxr\.yaml"):
+        shipped_config("study-cxr.yaml")
 
 
 def test_devices_resolve_or_are_explained() -> None:

@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from arra_med.records.study import Split
+
 if TYPE_CHECKING:
+    from arra_med.corpus.study_set import StudySet
+    from arra_med.encoders.base import FrozenEncoder
     from arra_med.evaluate.agreement import FindingAgreement, LabelledFeatures
     from arra_med.evaluate.intervals import Interval
+    from arra_med.models.bundle import ModelBundle
 
 agreement_app = typer.Typer()
 
@@ -127,11 +132,10 @@ def _opened(
     from arra_med.encoders import load_encoder
     from arra_med.evaluate.finding_judge import real_features
     from arra_med.evaluate.held_out import trained_on
-    from arra_med.evaluate.prompt_effect import require_no_teacher
     from arra_med.models.bundle import ModelBundle
 
     model, study_set, encoder = ModelBundle.load(bundle), StudySet.open(studies), load_encoder(judge)
-    require_no_teacher(model, encoder)
+    require_fair(encoder, judge, study_set, split, source, model)
     fit, real = (real_features(study_set, source, part, encoder) for part in ("train", split))
     trained = trained_on(model.info)
     fresh = np.array([not trained(record) for record in fit.records])
@@ -142,6 +146,18 @@ def _opened(
             "note: all real images that fit the probe trained the bundle, too; train with a fold to keep some apart"
         )
     return model, encoder, fit, real
+
+
+def require_fair(
+    encoder: "FrozenEncoder", judge: str, studies: "StudySet", split: Split, source: str, bundle: "ModelBundle"
+) -> None:
+    """Makes sure that a judge was near neither the bundle's training nor the held-out images, and says what nobody knows."""
+    from arra_med.corpus.contents import image_contents
+    from arra_med.evaluate.held_out import one_source, require_fair_judge
+
+    held_out = image_contents(one_source(studies, split, source))
+    for unknown in require_fair_judge(encoder, judge, studies, held_out, bundle.info):
+        typer.echo(f"note: {unknown}", err=True)
 
 
 def _tell(rows: "list[FindingAgreement]") -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arra_med.cli.agreement_commands import agreement_app
+from arra_med.cli.agreement_commands import agreement_app, require_fair
 from arra_med.cli.options import DeviceOption, OutFolder
 
 evaluate_app = typer.Typer(help="Judges what a bundle generates.", no_args_is_help=True)
@@ -35,14 +35,14 @@ def prompt_effect_command(
     from arra_med.corpus.study_set import StudySet
     from arra_med.encoders import load_encoder
     from arra_med.evaluate.finding_judge import real_features
-    from arra_med.evaluate.prompt_effect import measure_prompt_effect, require_no_teacher
+    from arra_med.evaluate.prompt_effect import measure_prompt_effect
     from arra_med.generate.sampling import SamplingRules
     from arra_med.generate.session import SYNTHETIC_NOTICE, ReportToImage
     from arra_med.models.bundle import ModelBundle
     from arra_med.runs import versions, write_json
 
     session, study_set, encoder = ReportToImage(ModelBundle.load(bundle)), StudySet.open(studies), load_encoder(judge)
-    require_no_teacher(session.bundle, encoder)
+    require_fair(encoder, judge, study_set, "test", source, session.bundle)
     effects = measure_prompt_effect(
         session,
         encoder,

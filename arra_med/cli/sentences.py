@@ -65,8 +65,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     """
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return EXIT_INTERRUPTED, (
-            "stopped; nothing half written is left, and ingest, tokenize, train and generate --prompts go on where they "
-            "were when the same command is started again"
+            "stopped; nothing half written is left, and ingest, tokenize, train, compare, evaluate, score and "
+            "generate --prompts go on where they were when the same command is started again"
         )
     if isinstance(error, typer.TyperException):
         return EXIT_USER, f"{_usage_message(error)} See arra-med --help."

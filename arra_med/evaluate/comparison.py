@@ -141,9 +141,8 @@ def verdicts(
 ) -> list[Verdict]:
     """Returns what may be said of each treatment.
 
-    *helps*: the lower bound is above 0 against the baseline and against each of its controls; in a study with controls, a
-    treatment that none belongs to gets no tier. *matches the paper*: it helps,
-    and the reduction against the baseline is at least the paper's. *exceeds it*: the lower bound is above the paper's.
+    *helps*: the lower bound is above 0 against the baseline and against each of its controls; a treatment without one gets
+    no tier, since any other auxiliary loss might have done the same. *matches the paper*: it helps, and the reduction against the baseline is at least the paper's. *exceeds it*: the lower bound is above the paper's.
 
     Args:
         found: What `effects` returned.
@@ -170,7 +169,7 @@ def verdicts(
                     f"reduction {share} against the baseline; the lower bound is not above 0 against {', '.join(short)}",
                 )
             )
-        elif all_controls and not own:
+        elif not own:
             told.append(
                 Verdict(
                     arm,

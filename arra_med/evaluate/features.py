@@ -127,6 +127,8 @@ def kept_features(
                 f"{path}: holds features of another {' and '.join(other)} (weights, preprocessing or feature of the "
                 "judge, or the images, differ); nothing was overwritten: delete it, or choose another folder"
             )
+        if not np.isfinite(features).all():
+            raise EvaluationError(f"{path}: holds NaN or infinity: delete it, and the images are encoded again")
     else:
         features = checked_features(encode(), str(made_by["judge"])).astype(np.float32)
         with atomic_file(path, mode) as partial:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from arra_med.config import resolve_device
+from arra_med.corpus.contents import image_contents
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.config import load_encoder, parse_encoder
@@ -89,8 +90,9 @@ def measure_fidelity(config: FidelityConfig, out: Path) -> dict[str, Any]:
     _require_enough(len(held_out.rows))
     judges, missing = _load_judges(config.judges, device)
     unrecorded: dict[str, list[str]] = {}
+    contents = image_contents(held_out.studies, held_out.rows)
     for name, judge in judges.items():
-        told = require_fair_judge(judge, name, studies, held_out, bundle.info if bundle else None)
+        told = require_fair_judge(judge, name, studies, contents, bundle.info if bundle else None)
         unrecorded[judge.name] = told
     images, held_out = _judged_images(config, out, studies, bundle, held_out)
     measured = [_judge(config, out, judge, images, held_out.patients) for judge in judges.values()]

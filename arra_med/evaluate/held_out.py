@@ -11,7 +11,7 @@ from arra_med.corpus.folds import PatientFold, trains
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.views import digest_of_bytes
 from arra_med.encoders.base import FrozenEncoder
-from arra_med.encoders.provenance import Exposure, encoder_exposure, require_disjoint
+from arra_med.encoders.provenance import Exposure, ImageContents, encoder_exposure, require_disjoint
 from arra_med.errors import EvaluationError, OverlapError, StudySetError
 from arra_med.models.bundle import BundleInfo
 from arra_med.records.study import Split, StudyRecord
@@ -171,7 +171,7 @@ def training_views(studies: StudySet, sources: Sequence[str], num_images: int) -
 
 
 def require_fair_judge(
-    encoder: FrozenEncoder, name: str, studies: StudySet, held_out: HeldOutStudies, bundle: BundleInfo | None
+    encoder: FrozenEncoder, name: str, studies: StudySet, held_out: ImageContents, bundle: BundleInfo | None
 ) -> list[str]:
     """Makes sure that a judge was not the bundle's teacher, and knows neither the training images nor the held-out ones.
 
@@ -179,7 +179,7 @@ def require_fair_judge(
         encoder: The judge.
         name: What it was loaded from.
         studies: The whole study set.
-        held_out: What is judged against.
+        held_out: The images that are judged against.
         bundle: What drew the images, where that is known.
 
     Returns:
@@ -194,8 +194,7 @@ def require_fair_judge(
     trained = trained_on(bundle) if bundle is not None and same_studies else _in_train_split
     rows = [row for row, record in enumerate(studies.records()) if trained(record)]
     others.append(Exposure("the generator's training images", frozenset(), image_contents(studies, rows)))
-    own = image_contents(held_out.studies, held_out.rows)
-    others.append(Exposure("the held-out images", frozenset(), own))
+    others.append(Exposure("the held-out images", frozenset(), held_out))
     unknown = require_disjoint(encoder_exposure(encoder, name), others)
     if bundle is None:
         return [*unknown, "what drew the images is not known, so its teachers and training images are not either"]

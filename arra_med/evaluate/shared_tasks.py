@@ -1,11 +1,15 @@
 """Tasks that are done once, by whichever process comes first: the same command on the same folder shares them out."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+
+from arra_med.errors import EvaluationError
 
 _WAIT_S = 5.0
 
@@ -35,6 +39,20 @@ def lock(folder: Path, name: str, timeout: float = -1) -> FileLock:
     """
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{name}.lock", timeout=timeout)
+
+
+def read_result(path: Path) -> Any:
+    """Reads the JSON file that a task wrote.
+
+    Raises:
+        EvaluationError: If it is damaged or missing.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise EvaluationError(
+            f"{path}: is damaged or cannot be read: delete it and start the same command again, which makes it anew"
+        ) from None
 
 
 def share_tasks(

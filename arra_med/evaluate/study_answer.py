@@ -49,7 +49,7 @@ def answer_sentences(told: Mapping[str, Any]) -> list[str]:
             f"{percent(abs(against['reduction']))} ({against['confidence']:.0%} interval over {against['num_seeds']} training "
             f"seeds: {_move(against['low'])} to {_move(against['high'])})."
         )
-        sentences.append(sentence + _about_controls(mine, primary) + _about_patients(mine))
+        sentences.append(sentence + _about_controls(mine, primary) + _about_patients(mine, primary["split"]))
     if not primary["verdicts"]:
         sentences.append("The study has no treatment, so there is no verdict.")
     return sentences
@@ -74,14 +74,14 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
 
 
-def _about_patients(mine: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the wider interval, which takes the test patients for a sample as well, agrees."""
+def _about_patients(mine: Sequence[Mapping[str, Any]], split: str) -> str:
+    """Whether the wider interval, which takes the patients of the judged split for a sample as well, agrees."""
     effect = next(effect for effect in mine if effect["role_against"] == "baseline")
     wider, seeds = effect["hierarchical"], effect["reduction"]
     if wider is None or ((wider["low"] > 0) == (seeds["low"] > 0) and (wider["high"] < 0) == (seeds["high"] < 0)):
         return ""
     bounds = f"{_move(wider['low'])} to {_move(wider['high'])}"
-    return f" With the test patients as a sample, too, the interval is {bounds}: less sure."
+    return f" With the {split} patients as a sample, too, the interval is {bounds}: less sure."
 
 
 def method_sentences(told: Mapping[str, Any]) -> list[str]:

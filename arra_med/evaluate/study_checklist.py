@@ -67,7 +67,7 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
         smallest = f"smallest reduction found with {detectable['power']:.0%} power: {detectable['reduction']:.1%}"
     return {
         7: f"Training: {sources}. Test: {held_out['source']}. Each source has a data card in the package.",
-        8: f"Test images: split test, source {held_out['source']}{age}; images that repeat an earlier one are left out.",
+        8: f"Test images: split {primary['split']}, source {held_out['source']}{age}; images that repeat an earlier one are left out.",
         9: "Every image becomes one canonical view, which image tokenizer, teacher and judge all see; the study set records "
         "its size and rules.",
         10: f"Images are drawn by a hash of their names{most}; nobody chose them.",
@@ -75,9 +75,9 @@ def _data(told: Mapping[str, Any]) -> dict[int, str]:
         12: "A finding that a source does not label is left out of the prompt, never denied.",
         19: f"By patient: fold {fold['index']} of {fold['count']} of the train patients trains, fold "
         f"{settings['judge_fold']['index']} is kept for classifiers that judge; guidance is chosen on validation images.",
-        20: "By patient; the study stops if a known test patient, or an image of the same pixels, is in the training."
+        20: "By patient; the study stops if a known held-out patient, or an image of the same pixels, is in the training."
         + ("" if not told["unknown_patients"]["training"] else " " + told["unknown_patients"]["sentence"] + "."),
-        21: f"{primary['n']:,} test images of {primary['num_patients']:,} patients and {len(settings['seeds'])} training "
+        21: f"{primary['n']:,} {primary['split']} images of {primary['num_patients']:,} patients and {len(settings['seeds'])} training "
         f"seeds; {smallest}.",
     }
 

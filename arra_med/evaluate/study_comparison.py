@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,12 @@ from arra_med.evaluate.features import (
 )
 from arra_med.evaluate.floors import JudgedSets, measure_with_floors, neighbour_metrics, small_set_distances
 from arra_med.evaluate.frechet import frechet_distance, frechet_infinity
-from arra_med.evaluate.shared_tasks import lock
+from arra_med.evaluate.shared_tasks import lock, read_result
+from arra_med.evaluate.study_folder import LOCKS
 from arra_med.evaluate.study_images import unknown_patients
 from arra_med.evaluate.study_privacy import privacy_tasks, read_privacy
 from arra_med.evaluate.study_readings import prompt_effect_tasks, read_agreement, read_diversity, read_utility
-from arra_med.evaluate.study_run import GUIDANCE_FILE, LOCKS, RUN_FILE, TEST, GuidanceChoice, Study
+from arra_med.evaluate.study_run import RUN_FILE, TEST, Study
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
 from arra_med.evaluate.study_sites import read_sites
 from arra_med.evaluate.study_teachers import teacher_rows
@@ -79,7 +79,7 @@ def _judge(study: Study) -> dict[str, Any]:
         "secondary": secondary,
         "sites": _site_distances(study),
         "held_out_loss": _held_out_losses(study),
-        "guidance": {arm: _guidance(study, arm).model_dump() for arm in config.arms},
+        "guidance": {arm: study.guidance(arm).model_dump() for arm in config.arms},
         "diversity": read_diversity(study),
         "agreement": read_agreement(study),
         "utility": read_utility(study) if config.utility else None,
@@ -254,16 +254,11 @@ def _held_out_losses(study: Study) -> dict[str, Any]:
     }
 
 
-def _guidance(study: Study, arm: str) -> GuidanceChoice:
-    text = (study.out / "arms" / arm / GUIDANCE_FILE).read_text(encoding="utf-8")
-    return GuidanceChoice.model_validate_json(text)
-
-
 def _compute(study: Study) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {arm: [] for arm in study.config.arms}
     devices = set()
     for run in study.config.runs():
-        told = json.loads((run.folder(study.out) / RUN_FILE).read_text(encoding="utf-8"))
+        told = read_result(run.folder(study.out) / RUN_FILE)
         seconds[run.arm].append(told["seconds"])
         devices.add(told["device"])
     first = StudyRun(study.config.baseline, study.config.seeds[0])

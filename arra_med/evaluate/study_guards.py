@@ -1,5 +1,6 @@
 """What is looked at before a study's first training: by content, and once, so that nothing may change afterwards."""
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from arra_med.runs import sha256_json, write_json
 from arra_med.training.tokenizer_run import TokenizerTrainConfig
 
 GUARDS_FILE = "guards.json"
+_PREPROCESSING = "the judge's preprocessing"
 
 
 class GuardsRecord(StrictModel):
@@ -31,7 +33,7 @@ class GuardsRecord(StrictModel):
     Attributes:
         begun: When the study was begun, UTC.
         settings_sha256: Hash of its settings then.
-        seen: Fingerprints of what was looked at: corpus, study set, judge, other judges where some could be loaded,
+        seen: Fingerprints of what was looked at: corpus, study set, judge and its preprocessing, other judges where some could be loaded,
             teachers, and a bundle to start from.
         notes: What nobody recorded and could not be looked at.
     """
@@ -71,6 +73,7 @@ def guard_once(
         "corpus": sha256_json(corpus.metadata),
         "study set": studies.content_sha256,
         "judge": judge.fingerprint,
+        _PREPROCESSING: sha256_json(dataclasses.asdict(judge.preprocessing)),
         "teachers": sha256_json([sorted(exposure.weights) for exposure in teachers]),
         "start": folder_sha256(start.path) if isinstance(start, BundleStart) else "",
     }
@@ -79,6 +82,8 @@ def guard_once(
     path = out / GUARDS_FILE
     if path.is_file():
         there = load_config(path, GuardsRecord)
+        if _PREPROCESSING not in there.seen:  # a study that was begun without it is not held to it
+            del seen[_PREPROCESSING]
         if changed := [name for name in {**there.seen, **seen} if there.seen.get(name) != seen.get(name)]:
             raise EvaluationError(
                 f"{out}: {' and '.join(changed)} changed since the study began; restore what it was, or begin a new study in "

@@ -18,8 +18,8 @@ def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> Re
     """Returns the stratum's images of a held-out split.
 
     Raises:
-        EvaluationError: If they are too few for the primary distance; of the test split also on halves of its patients,
-            which floors and intervals are made of.
+        EvaluationError: If they are too few for the primary distance; of the split that the arms are judged on also on
+            halves of its patients, which floors and intervals are made of.
     """
     left_out = repeated_images(studies, config)
     rows = [
@@ -34,23 +34,23 @@ def held_out_stratum(studies: StudySet, config: StudyConfig, split: Split) -> Re
             f"the {split} split has {len(images.records)} images of source {source} in this stratum, a distance of "
             f"{config.num_dims} dimensions needs {needed}: ingest more, widen held_out, or lower num_dims"
         )
-    if split == "test":
-        _require_halves(images, needed, source)
+    if split == config.judged_split:
+        _require_halves(images, split, needed, source, has_intervals=len(config.seeds) > 1)
     return images
 
 
-def _require_halves(images: RealImages, needed: int, source: str) -> None:
+def _require_halves(images: RealImages, split: Split, needed: int, source: str, *, has_intervals: bool) -> None:
     """Whichever half of the patients is drawn, a distance can be taken of its images."""
     counts = sorted(Counter(images.patients).values())
-    if len(counts) < MIN_PATIENTS:
+    if has_intervals and len(counts) < MIN_PATIENTS:
         raise EvaluationError(
-            f"the test images of source {source} come from {len(counts)} patients, an interval over patients needs "
+            f"the {split} images of source {source} come from {len(counts)} patients, an interval over patients needs "
             f"{MIN_PATIENTS}: ingest more, or widen held_out"
         )
     fewest = min(sum(counts[: len(counts) // 2]), (sum(counts) - counts[-1]) // 2)
     if fewest < needed:
         raise EvaluationError(
-            f"the test split has {sum(counts)} images of {len(counts)} patients of source {source}; half of the patients "
+            f"the {split} split has {sum(counts)} images of {len(counts)} patients of source {source}; half of the patients "
             f"can have as few as {fewest}, and floors and intervals need {needed} there: ingest more, widen held_out, "
             f"or set num_dims to {max(fewest - 1, 1)}"
         )

@@ -1,7 +1,6 @@
 """Whether a study's arms give their training images away: copies among the test drawings, membership by likelihood."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 from arra_med.encoders import load_encoder
 from arra_med.evaluate.copies import CopyFinder
 from arra_med.evaluate.copy_evidence import copies_by_arm
-from arra_med.evaluate.drawing import read_drawing, reconstruct_images
+from arra_med.evaluate.drawing import reconstruct_images
 from arra_med.evaluate.feature_spaces import ArrayViews, encoder_space, gradient_space
 from arra_med.evaluate.membership_audit import membership_of_seed, membership_over_seeds
-from arra_med.evaluate.shared_tasks import Task
+from arra_med.evaluate.shared_tasks import Task, read_result
 from arra_med.evaluate.study_images import repeated_images, training_reals
 from arra_med.evaluate.study_readings import or_reason
 from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, Study
@@ -41,10 +40,10 @@ def read_privacy(study: Study) -> dict[str, Any] | None:
     """Returns what the audits found, `None` where the study has none."""
     if not study.config.privacy:
         return None
-    rows = [_read(_membership_file(study, seed)) for seed in study.config.seeds]
+    rows = [read_result(_membership_file(study, seed)) for seed in study.config.seeds]
     without = next((row for row in rows if "reason" in row), None)
     return {
-        "copies": _without_rows(_read(study.out / COPIES_FILE)),
+        "copies": _without_rows(read_result(study.out / COPIES_FILE)),
         "membership": without or membership_over_seeds(rows),
     }
 
@@ -59,8 +58,7 @@ def _copies(study: Study) -> dict[str, Any]:
     training = training_reals(study.studies, study.config, limit=None)
     finder = CopyFinder(ArrayViews(training.views), [encoder_space(load_encoder(_SPACE)), gradient_space()])
     generated = {
-        arm: {seed: read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST)) for seed in study.config.seeds}
-        for arm in study.used_arms()
+        arm: {seed: study.drawn(StudyRun(arm, seed), TEST) for seed in study.config.seeds} for arm in study.used_arms()
     }
     evidence = copies_by_arm(generated, finder, held_out, patients, reconstructed=reconstruct_images(bundle, held_out))
     return dataclasses.asdict(evidence)
@@ -85,11 +83,6 @@ def _membership_task(study: Study, seed: int) -> Task:
         )
 
     return Task(f"membership_{seed}", result, lambda: write_json(result, or_reason(measure)))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _without_rows(copies: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What classifiers read in a study's images: agreement with the reports, prompt effect, utility, and the source control."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +8,9 @@ from arra_med.encoders.base import FrozenEncoder
 from arra_med.errors import EvaluationError
 from arra_med.evaluate.agreement import FindingAgreement, agreement_over_seeds, measure_agreement
 from arra_med.evaluate.diversity import measure_prompt_diversity
-from arra_med.evaluate.drawing import read_drawing
 from arra_med.evaluate.finding_judge import LabelledFeatures
 from arra_med.evaluate.prompt_effect import measure_prompt_effect
-from arra_med.evaluate.shared_tasks import Task
+from arra_med.evaluate.shared_tasks import Task, read_result
 from arra_med.evaluate.source_control import measure_source_control
 from arra_med.evaluate.study_run import JUDGE_FOLD, TEST, TRAIN, Study
 from arra_med.evaluate.study_settings import StudyRun
@@ -92,7 +90,7 @@ def read_diversity(study: Study) -> dict[str, Any]:
     groups = [repr((record.view, sorted(canonical_labels(record)))) for record in real.records]
 
     def measure(run: StudyRun) -> float:
-        return measure_prompt_diversity(read_drawing(study.drawing_folder(run, TEST)), groups).ms_ssim
+        return measure_prompt_diversity(study.drawn(run, TEST), groups).ms_ssim
 
     return or_reason(
         lambda: {
@@ -153,5 +151,5 @@ def _prompt_effects(study: Study) -> list[dict[str, Any]]:
     return [
         {"arm": arm, **row}
         for arm in study.used_arms()
-        for row in json.loads((study.out / "arms" / arm / PROMPT_EFFECT_FILE).read_text(encoding="utf-8"))
+        for row in read_result(study.out / "arms" / arm / PROMPT_EFFECT_FILE)
     ]

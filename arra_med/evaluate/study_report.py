@@ -8,6 +8,7 @@ from arra_med.evaluate.study_answer import answer_sentences, limit_sentences, me
 from arra_med.evaluate.study_checklist import CITATION, claim_checklist
 from arra_med.evaluate.study_further_tables import further_tables
 from arra_med.evaluate.study_plots import write_plots
+from arra_med.evaluate.study_privacy_tables import privacy_tables
 from arra_med.evaluate.study_samples import Sample
 from arra_med.evaluate.study_tables import (
     compute_table,
@@ -33,7 +34,6 @@ _FURTHER = {
     "diversity": "Diversity",
     "agreement": "Agreement with the report",
     "utility": "Utility for training",
-    "privacy": "Privacy",
 }
 _PLOT_OF = {"Primary distance": "seeds", "Effects": "reductions", "Held-out loss": "curves"}
 _SAMPLES_BEFORE = "Held-out loss"
@@ -145,6 +145,7 @@ def _sections(told: Mapping[str, Any]) -> list[tuple[str, list[Table]]]:
         ("Guidance", [guidance_table(told)]),
         *([("Diversity", [diversity_table(told)])] if "arms" in diversity else []),
         *((title, further_tables(title, shown[key])) for key, title in _FURTHER.items() if shown.get(key)),
+        *([("Privacy", privacy_tables(told["privacy"]))] if told.get("privacy") else []),
         ("Compute", [compute_table(told), _machine_table(told)]),
     ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arra_med.config import StrictModel, dump_config, load_config, resolve_device
+from arra_med.config import StrictModel, load_config, resolve_device
 from arra_med.corpus.features import PERMUTED_PREFIX, extract_features
 from arra_med.corpus.study_set import StudySet
 from arra_med.corpus.tokenize import Corpus
@@ -25,7 +25,8 @@ from arra_med.evaluate.drawing import draw_images, read_drawing
 from arra_med.evaluate.features import features_file, kept_judged_features
 from arra_med.evaluate.frechet import FeatureProjection, projected_frechet_distance
 from arra_med.evaluate.held_out import RealImages
-from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
+from arra_med.evaluate.shared_tasks import Task, share_tasks
+from arra_med.evaluate.study_folder import LOCKS, claim_folder, require_claimed, settings_lock
 from arra_med.evaluate.study_guards import guard_once, require_same_corpus, require_untouched, require_wordings
 from arra_med.evaluate.study_images import held_out_stratum, judge_patients, training_reals
 from arra_med.evaluate.study_settings import StudyConfig, StudyRun
@@ -34,8 +35,7 @@ from arra_med.models.bundle import ModelBundle
 from arra_med.runs import sha256_json, write_json
 from arra_med.training.run import train
 
-SETTINGS_FILE, GUIDANCE_FILE, RUN_FILE = "study.yaml", "guidance.json", "run.json"
-LOCKS = "locks"
+GUIDANCE_FILE, RUN_FILE = "guidance.json", "run.json"
 TEST, JUDGE_FOLD, TRAIN = "test", "judge_fold", "train"
 _BATCH = 32
 
@@ -73,7 +73,7 @@ class Study:
         self, config: StudyConfig, out: Path, say: Callable[[str], None], later_judges: Sequence[str] = ()
     ) -> None:
         self.config, self.out, self.say = config, out, say
-        self._claim()
+        claim_folder(config, out)
         self.studies = StudySet.open(config.studies)
         self.corpus = Corpus.open(config.training.corpus)
         require_same_corpus(self.studies, self.corpus, config)
@@ -86,7 +86,8 @@ class Study:
         self._load_other_judges()
         self._real: dict[str, RealImages] = {}
         self._teacher_exposures = self._learned_teachers()
-        with lock(self.out / LOCKS, "guards"):
+        with settings_lock(out):  # nobody else's settings take the folder until it has begun
+            require_claimed(config, out)
             self.guards = guard_once(
                 out, self.studies, self.corpus, config, self.judge, self._exposures, self._teacher_exposures
             )
@@ -134,10 +135,13 @@ class Study:
         features = self.real_features(encoder, TRAIN, self.real(TRAIN))
         return FeatureProjection.fit(features, self.config.num_dims)
 
+    def guidance(self, arm: str) -> GuidanceChoice:
+        """What the arm's sweep found."""
+        return load_config(self._guidance_file(arm), GuidanceChoice)
+
     def rules(self, arm: str) -> SamplingRules:
         """The sampling rules that the arm's sweep chose."""
-        chosen = load_config(self._guidance_file(arm), GuidanceChoice)
-        return self.config.rules.model_copy(update={"guidance_scale": chosen.chosen})
+        return self.config.rules.model_copy(update={"guidance_scale": self.guidance(arm).chosen})
 
     def bundle_folder(self, run: StudyRun) -> Path:
         """Where a training's bundle lies."""
@@ -149,8 +153,17 @@ class Study:
 
     def drawn_features(self, encoder: FrozenEncoder, run: StudyRun, part: str = TEST) -> np.ndarray:
         """Features (n, D) of a run's drawn images, kept beside them."""
-        images = read_drawing(self.drawing_folder(run, part))
+        images = self.drawn(run, part)
         return kept_judged_features(encoder, images, features_file(run.folder(self.out) / part, encoder))
+
+    def drawn(self, run: StudyRun, part: str) -> np.ndarray:
+        """Reads a run's images, uint8 (n, C, S, S); what was lost of them since is drawn again."""
+        folder = self.drawing_folder(run, part)
+        try:
+            return read_drawing(folder)
+        except EvaluationError:
+            self.say(f"{folder}: is not whole any more; drawing what is missing")
+            return self.draw(run, part)
 
     def draw(self, run: StudyRun, part: str) -> np.ndarray:
         """Draws a run's images, or reads them: uint8 (n, C, S, S)."""
@@ -162,25 +175,6 @@ class Study:
         records = self.real(part).records
         name = f"{run.arm} {run.seed} {part}"
         return draw_images(bundle, records, self.rules(run.arm), seed=seed, out=folder, batch_size=_BATCH, name=name)
-
-    def _claim(self) -> None:
-        path = self.out / SETTINGS_FILE
-        if (
-            not path.is_file()
-            and self.out.is_dir()
-            and any(file.name != LOCKS and not file.name.startswith(".") for file in self.out.iterdir())
-        ):
-            raise EvaluationError(f"{self.out}: is not empty and holds no study: give an empty or new folder as --out")
-        with lock(self.out / LOCKS, "settings"):  # of several that start at once, the first one claims the folder
-            if not path.is_file():
-                dump_config(self.config, path)
-        there = load_config(path, StudyConfig)
-        if there != self.config:
-            ours, theirs = self.config.model_dump(mode="json"), there.model_dump(mode="json")
-            other = ", ".join(sorted(key for key in ours if ours[key] != theirs[key]))
-            raise EvaluationError(
-                f"{self.out}: holds a study with other settings ({other}); nothing was changed: give another --out"
-            )
 
     def _teachers(self) -> list[str]:
         return list(dict.fromkeys(arm.teacher for arm in self.config.arms.values() if arm.teacher is not None))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from arra_med.evaluate.drawing import held_out_prompts, read_drawing, reconstruct_images
+from arra_med.evaluate.drawing import held_out_prompts, reconstruct_images
 from arra_med.evaluate.held_out import order_by_hash
 from arra_med.evaluate.study_run import TEST, Study
 from arra_med.evaluate.study_settings import StudyRun
@@ -68,7 +68,7 @@ def sample_pairs(study: Study) -> list[Sample]:
     bundle = ModelBundle.load(study.bundle_folder(StudyRun(config.baseline, seed)))
     prompts = held_out_prompts(bundle, [real.records[row] for row in rows])
     again = reconstruct_images(bundle, real.views[rows])
-    drawn = {arm: read_drawing(study.drawing_folder(StudyRun(arm, seed), TEST))[rows] for arm in config.arms}
+    drawn = {arm: study.drawn(StudyRun(arm, seed), TEST)[rows] for arm in config.arms}
     return [
         sample_of(
             real.records[row],

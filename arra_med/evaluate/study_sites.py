@@ -1,7 +1,8 @@
 """Real images that stay where they are: a study's drawings against the merged moments of other sites."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from arra_med.errors import EvaluationError
 from arra_med.evaluate.frechet import Moments, frechet_distance_of_moments
 from arra_med.evaluate.site_moments import SiteMoments, merged_sites, read_site_moments, site_projection
 from arra_med.evaluate.study_run import Study
+from arra_med.runs import sha256_json
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ def read_sites(study: Study) -> SiteReals | None:
         `None` where the study names no site.
 
     Raises:
-        EvaluationError: If a file is missing or damaged, is of generated images, of another judge or canonical view than
-            the study's, or projected with other training moments than `site_projection` holds.
+        EvaluationError: If a file is missing or damaged, is of generated images, of another judge, preprocessing, feature
+            or canonical view than the study's, or projected with other training moments than `site_projection` holds.
     """
     paths = study.config.sites
     if not paths:
@@ -45,11 +47,11 @@ def read_sites(study: Study) -> SiteReals | None:
     for path, site in zip(paths, sites, strict=True):
         if site.info.generated:
             raise EvaluationError(f"{path}: holds moments of generated images; a study needs those of real ones")
-        for told, ours in (("judge_sha256", study.judge.fingerprint), ("spec", study.studies.spec)):
+        for told, ours in _judged_by(study).items():
             if getattr(site.info, told) != ours:
                 raise EvaluationError(
                     f"{path}: has another {told} than this study's judge {study.judge.name}: export it with the study's "
-                    "judge and size"
+                    "judge, at its size, with --feature mean"
                 )
     merged = sites[0] if len(sites) == 1 else merged_sites(sites)
     project = _projection(study, merged)
@@ -58,6 +60,16 @@ def read_sites(study: Study) -> SiteReals | None:
         return frechet_distance_of_moments(merged.moments, Moments.of(project(drawn), "generated"))
 
     return SiteReals(len(sites), merged.info.num_images, len(merged.moments.mean), distance)
+
+
+def _judged_by(study: Study) -> dict[str, Any]:
+    """What moments must say of their judge to stand beside the drawings of a study."""
+    return {
+        "judge_sha256": study.judge.fingerprint,
+        "preprocessing_sha256": sha256_json(asdict(study.judge.preprocessing)),
+        "feature": "mean",  # as `drawn_features` takes it
+        "spec": study.studies.spec,
+    }
 
 
 def _projection(study: Study, merged: SiteMoments) -> Callable[[np.ndarray], np.ndarray]:

@@ -42,7 +42,7 @@ def primary_table(told: Mapping[str, Any]) -> Table:
         ("training seed", *(f"{arm} ({primary['roles'][arm]})" for arm in arms)),
         tuple(rows),
         f"Squared Fréchet distance on {primary['num_dims']} principal components of {primary['judge']}, lower is nearer to "
-        f"the {primary['n']:,} real test images of {primary['num_patients']:,} patients. The tokenizer's floor is the "
+        f"the {primary['n']:,} real {primary['split']} images of {primary['num_patients']:,} patients. The tokenizer's floor is the "
         "distance of the same images encoded and decoded: no model on this tokenizer is expected below it. Reals and tokenizer, "
         "and so the floor, are the same for every arm and seed. The interval is Student's over seeds. The "
         "registered comparison is of the distance itself; what lies above the floor is secondary.",
@@ -61,7 +61,13 @@ def floors_table(told: Mapping[str, Any]) -> Table:
     )
     return Table(
         "Floors",
-        ("against real test images", "images a side", "other real images", "reconstructed images", "generated images"),
+        (
+            f"against real {told['primary']['split']} images",
+            "images a side",
+            "other real images",
+            "reconstructed images",
+            "generated images",
+        ),
         rows,
         "A Fréchet distance grows as images get fewer, so compare within a row only. Both floors are the same for every arm "
         "and seed; the generated images are the baseline's first seed. "
@@ -90,8 +96,8 @@ def effects_table(told: Mapping[str, Any]) -> Table:
         ("arm", "against", "reduction", "95% over seeds", "95% over seeds and patients", "above the floor (secondary)"),
         tuple(rows),
         f"Reduction of the primary distance, paired over {first['num_seeds']} training seeds; positive is nearer to real "
-        "images. Over seeds: Student's interval, which the verdicts go by. Over seeds and patients: when the test patients "
-        "are a sample as well (hierarchical bootstrap without copies). Above the floor: the reduction of what lies above the "
+        "images. Over seeds: Student's interval, which the verdicts go by. Over seeds and patients: when the "
+        f"{primary['split']} patients are a sample as well (hierarchical bootstrap without copies). Above the floor: the reduction of what lies above the "
         "tokenizer's floor, over seeds; none where that is not surely above 0 in both arms.",
     )
 
@@ -172,7 +178,7 @@ def guidance_table(told: Mapping[str, Any]) -> Table:
         ("arm", *(f"scale {scale}" for scale in scales), "chosen"),
         tuple(rows),
         f"Primary distance on {', '.join(f'{number:,}' for number in sorted(num_images))} validation images of each arm's "
-        "first seed; the scale of the smallest one drew the test images of all its seeds.",
+        f"first seed; the scale of the smallest one drew the {told['primary']['split']} images of all its seeds.",
     )
 
 

@@ -105,6 +105,17 @@ def test_a_tier_is_the_highest_that_holds(
         assert verdict.reason.endswith("not above 0 against permuted")
 
 
+def test_an_effect_without_a_control_of_its_own_concludes_nothing() -> None:
+    uncontrolled = {"plain": "baseline", "arra": "treatment"}
+    (verdict,) = verdicts([effect(0.40, 0.30, 0.49)], uncontrolled, 0.29)
+    assert verdict.tier == "no matched control"
+    (verdict,) = verdicts([effect(-0.2, -0.40, -0.01)], uncontrolled, 0.29)
+    assert verdict.tier == "hurts"
+    found = [effect(0.40, 0.30, 0.49), effect(0.2, 0.1, 0.3, against="permuted", role="control")]
+    (verdict,) = verdicts(found, ROLES, 0.29, controls={"arra": []})
+    assert verdict.tier == "no matched control"
+
+
 def test_a_planted_effect_is_found_and_a_null_one_is_not() -> None:
     rng = np.random.default_rng(3)
     found = {"arra": 0, "null": 0}

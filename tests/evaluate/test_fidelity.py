@@ -243,8 +243,9 @@ def test_a_judge_of_other_patients_of_the_train_split_can_judge(
         seen = image_contents(opened.select(split="train", fold=PatientFold(index=fold, count=2)))
         exposure = Exposure("in-house judge", frozenset({"weights"}), seen)
         monkeypatch.setattr(held_out, "encoder_exposure", lambda encoder, name: exposure)
+        contents = image_contents(chosen.studies, chosen.rows)
         return require_fair_judge(
-            TinyJudge(), JUDGE, opened, chosen, bundle.info.model_copy(update={"training": training})
+            TinyJudge(), JUDGE, opened, contents, bundle.info.model_copy(update={"training": training})
         )
 
     assert guard(1, opened.content_sha256) == []

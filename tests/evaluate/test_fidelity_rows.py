@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.features import global_feature, judge_id, judged_features, kept_features, kept_judged_features
@@ -60,6 +61,13 @@ def test_kept_features_are_read_back_and_never_another_judges(tmp_path: Path) ->
     assert path.read_bytes() == before
     path.write_bytes(before[:40])
     with pytest.raises(EvaluationError, match=r"real.safetensors: is damaged: delete it"):
+        kept_judged_features(TinyJudge(), images, path)
+    path.unlink()
+    kept_judged_features(TinyJudge(), images, path)
+    with safe_open(path, "numpy") as stream:
+        told = stream.metadata()
+    save_file({"features": np.full_like(features, np.nan)}, path, metadata=told)
+    with pytest.raises(EvaluationError, match=r"real.safetensors: holds NaN or infinity: delete it, and the images"):
         kept_judged_features(TinyJudge(), images, path)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from arra_med.evaluate.shared_tasks import Task, lock, share_tasks
+from arra_med.errors import EvaluationError
+from arra_med.evaluate.shared_tasks import Task, lock, read_result, share_tasks
 
 _PATIENCE_S = 300
 _WORKER = """
@@ -111,3 +112,14 @@ def test_the_last_task_of_another_process_is_waited_for(tmp_path: Path) -> None:
 
     share_tasks("tasks", [make(tmp_path, 0, [])], tmp_path / "locks", say, wait_s=0.01)
     assert said == ["tasks: other processes are at the last 1 of 1; waiting for them"]
+
+
+def test_a_damaged_result_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text('{"seconds": 3}', encoding="utf-8")
+    assert read_result(path) == {"seconds": 3}
+    path.write_text('{"seconds"', encoding="utf-8")
+    with pytest.raises(
+        EvaluationError, match=r"result\.json: is damaged or cannot be read: delete it and start the same"
+    ):
+        read_result(path)

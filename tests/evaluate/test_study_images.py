@@ -88,6 +88,21 @@ def test_features_of_scales_and_judges_have_files_of_their_own() -> None:
     assert len({features_file(stem, judge) for stem in stems for judge in judges}) == 6
 
 
+def test_an_exploratory_study_needs_its_halves_of_the_validation_images(tiny_study: TinyStudy) -> None:
+    """Before anything is trained, not after: it is judged on them."""
+    studies = StudySet.open(tiny_study.studies)
+    with pytest.raises(
+        EvaluationError, match="validation images of source nih_cxr14 come from 5 patients, an interval"
+    ):
+        held_out_stratum(studies, study_config(tiny_study, exploratory=True), "validation")
+    one_seed = study_config(tiny_study, exploratory=True, seeds=[0])
+    assert len(held_out_stratum(studies, one_seed, "validation").records) == 10
+    with pytest.raises(
+        EvaluationError, match="validation split has 10 images of 5 patients .* as few as 4, .* need 5 "
+    ):
+        held_out_stratum(studies, study_config(tiny_study, exploratory=True, seeds=[0], num_dims=4), "validation")
+
+
 def test_too_few_images_are_counted(tiny_study: TinyStudy) -> None:
     studies = StudySet.open(tiny_study.studies)
     with pytest.raises(EvaluationError, match="the validation split has 10 images .* 10 dimensions needs 11: ingest"):

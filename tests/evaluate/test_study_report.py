@@ -172,6 +172,20 @@ def test_an_exploratory_study_says_so_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_plots")
+def test_a_study_judged_on_validation_images_never_calls_them_test_images(tmp_path: Path) -> None:
+    told = invented(exploratory=True)
+    told["primary"]["split"] = "validation"
+    told["primary"]["effects"][0]["hierarchical"].update(low=-0.02, high=0.4)
+    text = Words(write_report(tmp_path, told).read_text(encoding="utf-8")).text
+    for page in (text, (tmp_path / "tables.md").read_text(encoding="utf-8")):
+        assert "400 real validation images" in page
+        assert "against real validation images" in page
+        assert "With the validation patients as a sample, too" in page
+        assert not re.search(r"test (images|patient)", page.partition("Tejani AS")[0])
+    assert "Test images: split validation" in text
+
+
+@pytest.mark.usefixtures("without_plots")
 def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
     assert "Agreement with the report" not in written(tmp_path / "without").text
     auroc = {"estimate": 0.713, "low": 0.6, "high": 0.8, "confidence": 0.95, "num_units": 9, "method": "DeLong"}
@@ -197,6 +211,39 @@ def test_further_parts_come_only_where_they_are(tmp_path: Path) -> None:
     sites = {"num_sites": 2, "num_images": 900, "floors": None, "excess": {}, "differences": {"arra": interval}}
     page = written(tmp_path / "sites", sites=sites)
     assert {"900", "-0.31 [-0.4, -0.2]"} <= set(page.cells)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_privacy_is_told_in_rows_that_can_be_read(tmp_path: Path) -> None:
+    def interval(value: float) -> dict[str, float]:
+        return {"estimate": value, "low": value - 0.01, "high": value + 0.01, "confidence": 0.95}
+
+    rate = {"count": 2, "total": 800, "rate": 0.0025, "interval": [0.0003, 0.009]}
+    distances = {"efficientnet_lite0": {"quantiles": [0.01, 0.05], "drawn_below_lowest": 0.013}}
+    threshold = {"similarity": 0.8821, "false_alarm_rate": 0.01, "confidence": 0.95, "num_images": 476, "num_above": 1}
+    arms = [{"arm": arm, "copies": rate, "by_seed": {"0": rate}, "distances": distances} for arm in ("plain", "arra")]
+    attack = {"auroc": interval(0.53), "true_positive_rate": interval(0.02), "num_members": 450, "num_others": 1017}
+    minus = {"auroc": interval(0.0012), "true_positive_rate": interval(-0.0034)}
+    seeds = [
+        {
+            "seed": seed,
+            "source": "nih_cxr14",
+            "arms": {"plain": {"likelihood": attack}, "arra": {"likelihood": attack}},
+            "minus_baseline": {"arra": {"likelihood": minus}},
+            "without_a_model": interval(0.494),
+        }
+        for seed in (0, 1)
+    ]
+    copies = {"threshold": threshold, "false_alarms": {**rate, "count": 0}, "arms": arms}
+    membership = {"per_seed": seeds, "over_seeds": {"arra": {"likelihood": minus}}}
+    page = written(tmp_path, privacy={"copies": copies, "membership": membership})
+    assert {"2 of 800 (0.0% to 0.9%)", "1.30%", "near, by efficientnet lite0"} <= set(page.cells)
+    assert page.cells.count("0.530 [0.520, 0.540]") == 4  # two arms, two seeds
+    assert page.cells.count("0.0012 [-0.0088, 0.0112]") == 3  # two seeds of one arm, and over seeds
+    assert "450 training images of nih_cxr14 from 1,017 held-out ones" in page.text
+    assert max(map(len, page.cells)) < 400
+    page = written(tmp_path, privacy={"copies": {"reason": "needs 299 images"}, "membership": {"reason": "too few"}})
+    assert {"not measured: needs 299 images", "not measured: too few"} <= set(page.cells)
 
 
 def test_unknown_parts_become_tables_whatever_their_form() -> None:

@@ -1,12 +1,14 @@
 """A whole study at toy size: a planted effect is found and none is not, and whatever stops it, nothing is done twice."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ import pytest
 from typer.testing import CliRunner
 
 from arra_med.cli import app
-from arra_med.errors import EvaluationError, OverlapError
+from arra_med.config import load_config
+from arra_med.errors import ConfigError, EncoderError, EvaluationError, OverlapError
 from arra_med.evaluate import drawing, study_run
 from arra_med.evaluate.drawing import read_drawing
 from arra_med.evaluate.frechet import frechet_distance
 from arra_med.evaluate.site_export import site_moments
 from arra_med.evaluate.site_moments import write_site_moments
 from arra_med.evaluate.study_comparison import compare
+from arra_med.evaluate.study_folder import claim_folder
 from arra_med.evaluate.study_report import write_report
 from arra_med.evaluate.study_run import Study
 from arra_med.evaluate.study_samples import NUM_SAMPLES, sample_pairs
@@ -44,10 +48,12 @@ RARELY = {"evaluate_every": 100, "checkpoint_every": 100}
 
 
 def config_of(data: TinyStudy) -> StudyConfig:
-    """A baseline that learns nothing, alignment of weight zero, and an arm that learns."""
+    """A baseline that learns nothing, alignment of weight zero as treatment and control, and an arm that learns."""
     arms = settings(data)["arms"]
     learns = {"role": "treatment", "training": {"learning_rate": 3e-3, "steps": 100, "batch_size": 16, **RARELY}}
-    return study_config(data, arms={**arms, "learns": learns}, seeds=[0, 1, 2], other_judges=["timm:nowhere/at/all"])
+    control = {**arms["arra"], "role": "control", "teacher": f"permuted:{arms['arra']['teacher']}"}
+    arms = {**arms, "learns": learns, "permuted": control}
+    return study_config(data, arms=arms, seeds=[0, 1, 2], other_judges=["timm:nowhere/at/all"])
 
 
 class StoppedError(Exception):
@@ -77,7 +83,7 @@ def ended(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "SHARD_IMAGES", 8)
         steps = Stops(patch, TrainingTask, "forward", at=8)  # step 4 of the second training: after its checkpoint
-        batches = Stops(patch, drawing, "_draw_batch", at=8)  # second shard of a test drawing, after three sweeps
+        batches = Stops(patch, drawing, "_draw_batch", at=10)  # second shard of a test drawing, after four sweeps
         runs = Counter()
         real_train = study_run.train
 
@@ -101,13 +107,13 @@ def ended(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> It
 def test_a_stopped_study_goes_on_and_does_nothing_twice(ended: dict[str, Any]) -> None:
     runs = ended["runs"]
     assert {name: count for name, count in runs.items() if count > 1} == {"tiny-arra-0": 2}
-    assert len(runs) == 9
-    # six trainings of 4 steps and three of 100, the stopped step, and step 3 again after the checkpoint at step 2
-    assert ended["steps"] == 6 * 4 + 3 * 100 + 1 + 1
-    # three sweeps of 10 images in shards of 8, nine drawings of 24, and the batch that was stopped
-    assert ended["batches"] == 3 * 2 + 9 * 3 + 1
-    begun = Counter(line for line in ended["said"] if " of 9)" in line)
-    again = {"trainings: train_arra_0 (2 of 9)", "drawings: draw_test_plain_0 (1 of 9)"}
+    assert len(runs) == 12
+    # nine trainings of 4 steps and three of 100, the stopped step, and step 3 again after the checkpoint at step 2
+    assert ended["steps"] == 9 * 4 + 3 * 100 + 1 + 1
+    # four sweeps of 10 images in shards of 8, twelve drawings of 24, and the batch that was stopped
+    assert ended["batches"] == 4 * 2 + 12 * 3 + 1
+    begun = Counter(line for line in ended["said"] if " of 12)" in line)
+    again = {"trainings: train_arra_0 (2 of 12)", "drawings: draw_test_plain_0 (1 of 12)"}
     assert {line for line, times in begun.items() if times > 1} == again
     assert not list(ended["study"].out.rglob("checkpoints"))
 
@@ -149,18 +155,18 @@ def test_the_file_holds_what_the_report_needs_and_no_folder(ended: dict[str, Any
     assert "patient" not in json.dumps(told["settings"])
     primary = told["primary"]
     assert (primary["judge"], primary["n"], primary["num_patients"], primary["num_dims"]) == ("timm:judge", 24, 12, 2)
-    assert [set(row) for row in primary["per_seed"]] == [{"seed", "plain", "arra", "learns"}] * 3
+    assert [set(row) for row in primary["per_seed"]] == [{"seed", "plain", "arra", "learns", "permuted"}] * 3
     floor = primary["floors"]["reconstruction_floor"]
     for row, excess in zip(primary["per_seed"], primary["excess_per_seed"], strict=True):
         assert excess["plain"] == pytest.approx(row["plain"] - floor)
-    assert primary["teacher"] == {"arra": "timm:teacher"}
+    assert primary["teacher"] == {"arra": "timm:teacher", "permuted": "permuted:timm:teacher"}
     names = {"kid", "frechet_full_width", "cmmd", "precision", "recall", "density", "coverage"}
     assert {row["measure"] for row in told["secondary"]} == names
     assert {row["judge"] for row in told["secondary"]} == {"timm:judge"}
     assert told["guidance"]["plain"]["num_images"] == 10
     assert any("could not be loaded and did not judge" in note for note in told["notes"])
     assert told["compute"]["num_training_images"] == primary_training(tiny_study)
-    assert [len(values) for values in told["compute"]["seconds_per_training"].values()] == [3, 3, 3]
+    assert [len(values) for values in told["compute"]["seconds_per_training"].values()] == [3, 3, 3, 3]
 
 
 def test_anyone_can_compute_the_intervals_again_from_the_file(ended: dict[str, Any]) -> None:
@@ -176,10 +182,10 @@ def test_anyone_can_compute_the_intervals_again_from_the_file(ended: dict[str, A
         f"[{effect['reduction']['low']:.6f}, {effect['reduction']['high']:.6f}]"
         for effect in primary["effects"]
     ]
-    assert len(effects) == 2
+    assert len(effects) == 5
     detectable = f"smallest detectable reduction: {primary['detectable']['reduction']:.6f}"
     excess = [f"{arm} above the floor: {one['low']:.6f} to {one['high']:.6f}" for arm, one in primary["excess"].items()]
-    assert len(excess) == 3
+    assert len(excess) == 4
     assert told.splitlines() == [*effects, detectable, *excess]
 
 
@@ -216,6 +222,76 @@ def test_a_folder_of_something_else_is_refused(tiny_study: TinyStudy, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_damaged_result_says_what_to_do(ended: dict[str, Any], tmp_path: Path) -> None:
+    out = shutil.copytree(ended["study"].out, tmp_path / "study")
+    seconds = out / "arms" / "plain" / "seed_0" / "run.json"
+    seconds.write_text("{", encoding="utf-8")
+    with pytest.raises(EvaluationError, match=r"run\.json: is damaged or cannot be read: delete it and start the same"):
+        compare(Study(ended["study"].config, out, lambda _: None))
+    (out / "arms" / "plain" / "guidance.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"guidance\.json: is not valid YAML"):
+        Study(ended["study"].config, out, lambda _: None).guidance("plain")
+
+
+def test_drawings_that_were_lost_are_drawn_again(ended: dict[str, Any], tmp_path: Path) -> None:
+    out, said = shutil.copytree(ended["study"].out, tmp_path / "study"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "SHARD_IMAGES", 8)
+        study = Study(ended["study"].config, out, said.append)
+        gone, cut = (StudyRun(arm, 0) for arm in ("plain", "learns"))
+        before = {run: study.drawn(run, "test") for run in (gone, cut)}
+        said.clear()
+        shutil.rmtree(study.drawing_folder(gone, "test"))
+        os.truncate(sorted(study.drawing_folder(cut, "test").glob("*.parquet"))[1], 99)
+        for run, images in before.items():
+            assert np.array_equal(study.drawn(run, "test"), images)
+    assert [line.partition(": ")[2] for line in said] == ["is not whole any more; drawing what is missing"] * 2
+
+
+def test_settings_that_never_began_give_way(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    config, out = study_config(tiny_study), tmp_path / "study"
+    with pytest.raises(EncoderError):
+        Study(study_config(tiny_study, judge="timm:nowhere/at/all"), out, print)
+    Study(config, out, print)
+    assert load_config(out / "study.yaml", StudyConfig) == config
+    with pytest.raises(EvaluationError, match=r"holds a study with other settings \(num_dims\)"):
+        Study(config.model_copy(update={"num_dims": 3}), out, print)
+    (out / "guards.json").unlink()
+    (out / "teachers").mkdir()
+    with pytest.raises(EvaluationError, match=r"holds a study with other settings \(num_dims\)"):
+        Study(config.model_copy(update={"num_dims": 3}), out, print)
+
+
+def test_another_study_that_takes_the_folder_at_the_same_time_is_noticed(
+    tiny_study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = study_config(tiny_study), tmp_path / "study"
+
+    def taken(*_: Any) -> None:
+        claim_folder(config.model_copy(update={"num_dims": 3}), out)
+
+    monkeypatch.setattr(study_run, "require_wordings", taken)
+    with pytest.raises(EvaluationError, match=r"holds a study with other settings \(num_dims\); nothing was changed"):
+        Study(config, out, print)
+    assert not (out / "guards.json").exists()
+
+
+def test_a_judge_with_other_preprocessing_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    judge = shutil.copytree(tiny_study.judge, tmp_path / "judge")
+    config, out = study_config(tiny_study._replace(judge=judge)), tmp_path / "out"
+    Study(config, out, print)
+    text = (judge / "config.json").read_text(encoding="utf-8")
+    described = json.loads(text)
+    described["pretrained_cfg"]["mean"] = [0.1, 0.2, 0.3]
+    (judge / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(EvaluationError, match="the judge's preprocessing changed since the study began; restore"):
+        Study(config, out, print)
+    guards = json.loads((out / "guards.json").read_text(encoding="utf-8"))
+    del guards["seen"]["the judge's preprocessing"]
+    (out / "guards.json").write_text(json.dumps(guards), encoding="utf-8")
+    Study(config, out, print)  # begun by a program that did not look at it
+
+
 def test_a_judge_or_corpus_that_changed_is_refused(tiny_study: TinyStudy, tmp_path: Path) -> None:
     data = tiny_study._replace(
         judge=shutil.copytree(tiny_study.judge, tmp_path / "judge"),
@@ -242,13 +318,14 @@ def test_the_report_of_a_finished_study_shows_its_images(ended: dict[str, Any]) 
     assert len(samples) == NUM_SAMPLES
     images = read_drawing(study.drawing_folder(StudyRun("learns", 0), "test"))
     for sample in samples:
-        assert [picture.kind for picture in sample.pictures] == ["real", "reconstructed", *["synthetic"] * 3]
-        assert np.array_equal(sample.pictures[-1].pixels, images[sample.image_seed - study.config.image_seed, 0])
+        assert [picture.kind for picture in sample.pictures] == ["real", "reconstructed", *["synthetic"] * 4]
+        assert np.array_equal(sample.pictures[-2].pixels, images[sample.image_seed - study.config.image_seed, 0])
         assert sample.is_prompt
     html = write_report(study.out, ended["told"], samples).read_text(encoding="utf-8")
     assert html.count("made in a test") >= 2 * NUM_SAMPLES
     assert "arra was not shown to help" in html
     assert "learns helped" in html
+    assert "A fall is shown against permuted, too." in html
     assert (study.out / "plots" / "curves.png").is_file()
 
 
@@ -280,6 +357,12 @@ def test_sites_that_share_no_image_are_compared_as_if_their_images_were_in_one_s
         write_site_moments(generated, files[0])
         with pytest.raises(EvaluationError, match="holds moments of generated images"):
             read_sites(study)
+        own = site_moments(list(views), study.studies.spec, study.judge, public=True)
+        for told, other in (("feature", "cls"), ("preprocessing_sha256", "f" * 64)):
+            info = own.info.model_copy(update={told: other})
+            write_site_moments(replace(own, info=info), files[0])
+            with pytest.raises(EvaluationError, match=f"has another {told} than this study's judge timm:judge: export"):
+                read_sites(study)
     assert read_sites(study) is None
 
 
@@ -304,7 +387,11 @@ def test_a_study_with_controls_reads_its_images_and_audits_them(tiny_study: Tiny
     assert {row["judge"] for row in told["secondary"]} == judges
     assert "other judges" in study.guards.seen
     assert str(in_house) not in json.dumps(told)
-    assert not {verdict["tier"] for verdict in told["primary"]["verdicts"]} & {"helps", "matches the paper", "exceeds"}
+    assert not {verdict["tier"] for verdict in told["primary"]["verdicts"]} & {
+        "helps",
+        "matches the paper",
+        "exceeds the paper",
+    }
     assert told["primary"]["controls"] == {"arra": ["permuted"], "other": []}
     assert {row["arm"] for row in told["agreement"]["rows"]} == set(arms)
     assert set(told["utility"]) == {"plain", "arra", "other"}
