@@ -8,9 +8,10 @@ Source: Gumbel, "Statistical Theory of Extreme Values", 1954; top-p: Holtzman et
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from arra_med.config import StrictModel
 from arra_med.errors import GenerationError
@@ -34,6 +35,12 @@ class SamplingRules(StrictModel):
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     guidance_scale: float = Field(3.0, ge=0, allow_inf_nan=False)
     guidance_start: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves a schedule out that nobody asked for, so that hashes of what was drawn before there was one stay."""
+        told: dict[str, Any] = written(self)
+        return told if self.guidance_start is not None else {k: v for k, v in told.items() if k != "guidance_start"}
 
     @property
     def is_guided(self) -> bool:

@@ -78,6 +78,14 @@ def test_rules_out_of_range_are_refused(settings: dict[str, float]):
         SamplingRules(**settings)
 
 
+def test_a_constant_guidance_is_written_as_it_was_before_there_were_schedules():
+    plain, rising = SamplingRules(top_k=400), SamplingRules(guidance_start=1)
+    assert plain.model_dump() == {"temperature": 1.0, "top_k": 400, "top_p": None, "guidance_scale": 3.0}
+    for rules in (plain, rising):
+        assert SamplingRules.model_validate(rules.model_dump(mode="json")) == rules
+    assert rising.model_dump()["guidance_start"] == 1
+
+
 def test_numbers_of_another_shape_are_refused():
     with pytest.raises(GenerationError, match=r"logits have shape \(1, 4\), the uniform numbers \(1, 3\)"):
         choose_tokens(torch.zeros(1, 4), SamplingRules(), torch.zeros(1, 3))
