@@ -2,6 +2,7 @@
 ## make test   everything CI runs                                 make test PYTEST="-k canonical"
 ## make lint   the checks without the tests                       make mini  rebuilds the bundled models
 ## make study-cxr, study-fundus   the registered comparisons of ARRA with fine-tuning, from the images on
+## make study-cxr-random, study-cxr-adapt   the chest question again from other starts
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mini mini-cxr mini-fundus study-cxr study-fundus data clean
+.PHONY: help demo test lint mini mini-cxr mini-fundus study-parts-cxr study-cxr study-cxr-random study-cxr-adapt study-fundus data clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -66,20 +67,30 @@ mini-fundus: data
 	$(call reference,fundus,mini-fundus)
 
 # Hours on a CPU; it can be stopped, and started several times at once to use several cores.
-define study # modality
+define study_parts # modality: what the arms of its studies share
 	$(BIN)/arra-med tokenizer train --config study_$(1)_tokenizer.yaml --out runs/study/$(1)/tokenizer_run
 	$(BIN)/arra-med encoder train --config $(1)_clip_mini.yaml --out runs/study/$(1)_clip
 	$(BIN)/arra-med tokenize runs/mini_$(1)/studies --tokenizer runs/study/$(1)/tokenizer_run/tokenizer --out runs/study/$(1)/corpus --views 4
-	$(BIN)/arra-med compare study_$(1).yaml --out runs/study/compare_$(1)
 endef
 
-study-cxr: data
+study-parts-cxr: data
 	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/cxr/studies.csv" --out runs/mini_cxr/studies --size 128 --redistributable-only
-	$(call study,cxr)
+	$(call study_parts,cxr)
+
+study-cxr: study-parts-cxr
+	$(BIN)/arra-med compare study_cxr.yaml --out runs/study/compare_cxr
+
+study-cxr-random: study-parts-cxr
+	$(BIN)/arra-med compare study_cxr_random.yaml --out runs/study/compare_cxr_random
+
+study-cxr-adapt: study-parts-cxr
+	$(BIN)/arra-med train --config study_cxr_normals.yaml --out runs/study/normals
+	$(BIN)/arra-med compare study_cxr_adapt.yaml --out runs/study/compare_cxr_adapt
 
 study-fundus: data
 	$(BIN)/arra-med ingest "$(ARRA_MED_DATA)/fundus/studies.csv" --modality fundus --out runs/mini_fundus/studies --size 128
-	$(call study,fundus)
+	$(call study_parts,fundus)
+	$(BIN)/arra-med compare study_fundus.yaml --out runs/study/compare_fundus
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
