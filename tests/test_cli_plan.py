@@ -26,8 +26,8 @@ def test_a_plan_in_words_and_as_json(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("plan", "nothing.yaml") == 2
-    assert "paper/mimic_512_arra.yaml" in capsys.readouterr().err
+    assert run("plan", "mimic_521_arra.yaml") == 2
+    assert "did you mean mimic_512_arra.yaml" in capsys.readouterr().err
     assert run("plan", "mimic_512_arra.yaml", "--gpu", "h900") == 2
     assert "h900" in capsys.readouterr().err
     assert run("plan", "mimic_512_arra.yaml", "--gpus", "5") == 2
