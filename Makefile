@@ -45,8 +45,8 @@ define bundle # modality, config, name of the shipped folder
 	mkdir -p arra_med/bundles && rm -rf arra_med/bundles/$(3) && cp -r runs/mini_$(1)/$(2)/bundle arra_med/bundles/$(3)
 endef
 
-define reference # modality, name of the shipped folder
-	$(BIN)/arra-med check fit runs/mini_$(1)/studies --features runs/mini_$(1)/features_efficientnet_lite0.parquet --with-test --out arra_med/bundles/$(2)/check.safetensors
+define reference # modality, name of the shipped folder, options
+	$(BIN)/arra-med check fit runs/mini_$(1)/studies --features runs/mini_$(1)/features_efficientnet_lite0.parquet --with-test $(3) --out arra_med/bundles/$(2)/check.safetensors
 endef
 
 data: $(VENV)/.installed-test
@@ -57,7 +57,7 @@ mini-cxr: data
 	$(call tokens_and_features,cxr,6)
 	$(call bundle,cxr,finetune,mini-cxr-finetuned)
 	$(call bundle,cxr,arra,mini-cxr)
-	$(call reference,cxr,mini-cxr)
+	$(call reference,cxr,mini-cxr,--copies)
 	cp arra_med/bundles/mini-cxr/check.safetensors arra_med/bundles/mini-cxr-finetuned/check.safetensors
 
 mini-fundus: data

@@ -308,6 +308,7 @@ def test_the_shipped_references_fit_their_bundles() -> None:
         assert path.stat().st_size < 200_000
         assert reference.info.licence_class == info.licence_class
         assert set(reference.info.sources) <= set(info.sources)
+        assert (reference.info.copies is not None) == (info.modality == "cxr")
         reference.require_view(info.canonical_view)
     gate = open_quality_gate(folder / CHECK_FILE, info)
     size = info.canonical_view.size_px
