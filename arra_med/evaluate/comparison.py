@@ -142,7 +142,8 @@ def verdicts(
     """Returns what may be said of each treatment.
 
     *helps*: the lower bound is above 0 against the baseline and against each of its controls; a treatment without one gets
-    no tier, since any other auxiliary loss might have done the same. *matches the paper*: it helps, and the reduction against the baseline is at least the paper's. *exceeds it*: the lower bound is above the paper's.
+    no tier, since any other auxiliary loss might have done the same. *matches the paper*: it helps, and the reduction
+    against the baseline is at least the paper's. *exceeds it*: the lower bound is above the paper's.
 
     Args:
         found: What `effects` returned.

@@ -17,13 +17,18 @@ from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EncoderError, EvaluationError
 from arra_med.evaluate.feature_sets import checked_features
 from arra_med.imaging.view import from_uint8
-from arra_med.runs import atomic_file
+from arra_med.runs import atomic_file, sha256_json
 
 
 def judge_id(encoder: FrozenEncoder, feature: Feature) -> str:
     """Returns a name made of a judge's weights, preprocessing and feature; equal ids mean equal judges."""
     settings = f"{encoder.fingerprint} {asdict(encoder.preprocessing)} {feature}"
     return f"arra-med-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+
+def preprocessing_sha256(encoder: FrozenEncoder) -> str:
+    """Returns the hash of how an encoder wants its pixels."""
+    return sha256_json(asdict(encoder.preprocessing))
 
 
 def judge_identity(encoder: FrozenEncoder, feature: Feature) -> dict[str, Any]:

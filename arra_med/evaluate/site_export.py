@@ -8,7 +8,6 @@ fewest images that are accepted here it was right in 72% of pairs, at twice as m
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
 
 import numpy as np
@@ -17,7 +16,7 @@ from arra_med.corpus.parquet import progress_bar
 from arra_med.corpus.study_set import StudySet
 from arra_med.encoders.base import Feature, FrozenEncoder
 from arra_med.errors import EvaluationError
-from arra_med.evaluate.features import judged_features
+from arra_med.evaluate.features import judged_features, preprocessing_sha256
 from arra_med.evaluate.frechet import MAX_PROJECTED_DIMS
 from arra_med.evaluate.held_out import one_source
 from arra_med.evaluate.moments import Moments
@@ -30,7 +29,7 @@ from arra_med.evaluate.site_moments import (
 )
 from arra_med.imaging.view import CanonicalView
 from arra_med.records.study import Split
-from arra_med.runs import sha256_json, versions
+from arra_med.runs import versions
 
 MIN_IMAGES = 100
 MIN_IMAGES_PER_DIMENSION = 5
@@ -100,7 +99,7 @@ def site_moments(
         num_images=len(views),
         judge=encoder.name,
         judge_sha256=encoder.fingerprint,
-        preprocessing_sha256=sha256_json(asdict(encoder.preprocessing)),
+        preprocessing_sha256=preprocessing_sha256(encoder),
         feature=feature,
         spec=spec,
         generated=generated,

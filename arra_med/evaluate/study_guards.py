@@ -1,6 +1,5 @@
 """What is looked at before a study's first training: by content, and once, so that nothing may change afterwards."""
 
-import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from arra_med.corpus.tokenize import Corpus, folder_sha256
 from arra_med.encoders.base import FrozenEncoder
 from arra_med.encoders.provenance import Exposure, require_disjoint
 from arra_med.errors import ConfigError, EvaluationError, OverlapError
+from arra_med.evaluate.features import preprocessing_sha256
 from arra_med.evaluate.held_out import RealImages, trained_on
 from arra_med.evaluate.study_images import held_out_stratum, judge_patients
 from arra_med.evaluate.study_settings import StudyConfig
@@ -33,8 +33,8 @@ class GuardsRecord(StrictModel):
     Attributes:
         begun: When the study was begun, UTC.
         settings_sha256: Hash of its settings then.
-        seen: Fingerprints of what was looked at: corpus, study set, judge and its preprocessing, other judges where some could be loaded,
-            teachers, and a bundle to start from.
+        seen: Fingerprints of what was looked at: corpus, study set, judge and its preprocessing, other judges where some
+            could be loaded, teachers, and a bundle to start from.
         notes: What nobody recorded and could not be looked at.
     """
 
@@ -73,7 +73,7 @@ def guard_once(
         "corpus": sha256_json(corpus.metadata),
         "study set": studies.content_sha256,
         "judge": judge.fingerprint,
-        _PREPROCESSING: sha256_json(dataclasses.asdict(judge.preprocessing)),
+        _PREPROCESSING: preprocessing_sha256(judge),
         "teachers": sha256_json([sorted(exposure.weights) for exposure in teachers]),
         "start": folder_sha256(start.path) if isinstance(start, BundleStart) else "",
     }

@@ -1,16 +1,16 @@
 """Real images that stay where they are: a study's drawings against the merged moments of other sites."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from arra_med.errors import EvaluationError
+from arra_med.evaluate.features import preprocessing_sha256
 from arra_med.evaluate.frechet import Moments, frechet_distance_of_moments
 from arra_med.evaluate.site_moments import SiteMoments, merged_sites, read_site_moments, site_projection
 from arra_med.evaluate.study_run import Study
-from arra_med.runs import sha256_json
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _judged_by(study: Study) -> dict[str, Any]:
     """What moments must say of their judge to stand beside the drawings of a study."""
     return {
         "judge_sha256": study.judge.fingerprint,
-        "preprocessing_sha256": sha256_json(asdict(study.judge.preprocessing)),
+        "preprocessing_sha256": preprocessing_sha256(study.judge),
         "feature": "mean",  # as `drawn_features` takes it
         "spec": study.studies.spec,
     }

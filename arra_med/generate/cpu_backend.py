@@ -189,7 +189,7 @@ class CpuRows:
         top_k = min(rules.top_k or len(logits), len(logits))
         top_p = 1.0 if rules.top_p is None else rules.top_p
         self._rules = np.array([rules.temperature, top_k, top_p])
-        self._guidance = GuidanceSchedule(rules, layout.grid[0] * layout.grid[1])
+        self._guidance = GuidanceSchedule(rules, layout.num_image_tokens)
 
     def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Chooses the next row of codes; see `decoding.StartedRows`."""

@@ -126,7 +126,7 @@ class CudaGraphRows:
         self._step = backend.take(len(prompts), rules, length)
         weakref.finalize(self, backend.give_back, self._step).atexit = False  # also where a batch is left early
         self._row_end_ids, self._is_started = layout.row_end_ids, False
-        self._guidance = GuidanceSchedule(rules, layout.grid[0] * layout.grid[1])
+        self._guidance = GuidanceSchedule(rules, layout.num_image_tokens)
         self._step.read_prompts(padded, torch.tensor([number_of[row] for row in rows]))
 
     def next_row(self, noise: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:

@@ -176,7 +176,8 @@ class StaticStep:
     def choose_row(self, noise: torch.Tensor, guidance: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Chooses a row of codes, int64 (B, n) on the device, with Gumbel noise float32 (n, B, V), n at most a row.
 
-        Guidance is float32 (n,), the scale of each token; without an unconditional branch nobody looks at it. Codes of `kept`, int64 (B, n), that are not negative are taken as they are.
+        Guidance is float32 (n,), the scale of each token; without an unconditional branch nobody looks at it. Codes of
+        `kept`, int64 (B, n), that are not negative are taken as they are.
         """
         self._noise[: len(noise)].copy_(noise)
         self._guidance[: len(noise)].copy_(guidance)

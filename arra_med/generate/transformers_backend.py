@@ -62,7 +62,7 @@ class TransformersRows:
     ) -> None:
         self._rules, self._layout = rules, layout
         self._copies = 2 if rules.is_guided else 1
-        self._guidance = GuidanceSchedule(rules, layout.grid[0] * layout.grid[1])
+        self._guidance = GuidanceSchedule(rules, layout.num_image_tokens)
         padded = left_padded(with_unconditional(prompts, rules, layout), layout)
         self._next_ids, self._mask, self._positions = (part.to(model.device) for part in padded)
         self._head = ImageHead(model, layout)
